@@ -1,0 +1,247 @@
+"""What a trainer module gives: the ids and labels of a batch of conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lorads.formats import Conversation
+
+if TYPE_CHECKING:
+    from lorads.templates import Lost, RenderBatch, RenderFailure, Template
+    from lorads.tokenizers import Ids, Places, Tokenizer
+
+T = TypeVar("T", bound=np.generic)
+V = TypeVar("V")
+
+TrainOn = Literal["default", "all", "completion", "assistant", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What the user set in the trainer. ``None`` for ``max_length`` means no limit."""
+
+    max_length: int | None
+    train_on: TrainOn = "default"
+    truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"
+
+
+@dataclass(slots=True)
+class Segments:
+    """Which tokens came from which part of which message, flat over a batch.
+
+    Segment s is tokens ``bounds[s]:bounds[s + 1]`` of the batch; those of row i are ``rows[i]:rows[i + 1]``.
+    ``message`` is the message's index, ``SCAFFOLD`` or ``TOOLS`` (see ``lorads.templates.render``), ``part`` which part
+    of it. A token that lies over a border belongs to the segment where it ends.
+    """
+
+    bounds: npt.NDArray[np.int64]
+    message: npt.NDArray[np.int32]
+    part: npt.NDArray[np.int8]
+    rows: npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class LabelBatch:
+    """Ids and labels of a batch, before truncation and as they are fed.
+
+    ``ids`` holds every row's input_ids before truncation; ``trained`` (bool, one a token) where the label is not -100;
+    ``kept`` (bool, one a token) which tokens survive truncation. What the trainer feeds is the kept tokens of the rows
+    that are not in ``dropped``. Rows in ``failures`` have no tokens.
+    """
+
+    ids: Ids
+    trained: npt.NDArray[np.bool_]
+    kept: npt.NDArray[np.bool_]
+    segments: Segments
+    labels: npt.NDArray[np.int64] | None = None
+    """The labels themselves (shape (tokens,), -100 where masked), where the data bring labels that are not the ids."""
+    texts: list[str] | None = None
+    """What was tokenized; None for rows that came as ids."""
+    placed: Callable[[int], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] | None = None
+    """First and one-past-last character of each token of a row."""
+    dropped: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, RenderFailure] = field(default_factory=dict)
+    lost: dict[int, tuple[Lost, ...]] = field(default_factory=dict)
+
+    def fed(self, row: int) -> tuple[list[int], list[int]] | None:
+        """``input_ids`` and ``labels`` that the trainer feeds for a row; None when it drops the row."""
+        if row in self.dropped or row in self.failures:
+            return None
+        begin, end = int(self.ids.starts[row]), int(self.ids.starts[row + 1])
+        keep = self.kept[begin:end]
+        ids = self.ids.flat[begin:end][keep]
+        values = ids if self.labels is None else self.labels[begin:end][keep]
+        labels = np.where(self.trained[begin:end][keep], values, -100)
+        return ids.tolist(), labels.tolist()
+
+
+class Trainer(Protocol):
+    """A library's way of building ids and labels. A module of this room has one instance called ``TRAINER``."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def default_max_length(self) -> int | None: ...
+
+    @property
+    def format_notes(self) -> Mapping[str, str]:
+        """What to tell a user whose rows have a format that the library takes only after a change."""
+
+    def check_options(self, options: TrainOptions, template: Template | None) -> None:
+        """Raise ``UsageError`` for what this trainer would refuse before it looks at a row."""
+
+    def label(
+        self,
+        conversations: Sequence[Conversation],
+        tokenizer: Tokenizer,
+        template: Template | None,
+        options: TrainOptions,
+    ) -> LabelBatch: ...
+
+
+def segments_of(
+    places: Places,
+    ids: Ids,
+    segment_chars: npt.NDArray[np.int64],
+    message: npt.NDArray[np.int32],
+    part: npt.NDArray[np.int8],
+    rows: npt.NDArray[np.int64],
+) -> Segments:
+    """Segments counted in characters (without gaps in each text) as segments counted in tokens."""
+    bounds = np.zeros(len(segment_chars) + 1, np.int64)
+    bounds[1:] = places.borders(segment_chars, rows)
+    # a token without characters (BOS of the next row) must not slip into the row before, nor a last one out of its own
+    counts = np.diff(rows)
+    np.clip(bounds[1:], np.repeat(ids.starts[:-1], counts), np.repeat(ids.starts[1:], counts), out=bounds[1:])
+    bounds[rows[1:][counts > 0]] = ids.starts[1:][counts > 0]
+    return Segments(bounds, message, part, rows)
+
+
+def render_segments(render: RenderBatch, places: Places, ids: Ids) -> Segments:
+    return segments_of(
+        places, ids, render.segment_chars, render.segment_message, render.segment_part, render.row_segments
+    )
+
+
+def common_prefix(short: Ids, full: Ids) -> npt.NDArray[np.int64]:
+    """For each row, how many leading ids the two have in common; shape (rows,)."""
+    rows = len(full.starts) - 1
+    limit = np.minimum(np.diff(short.starts), np.diff(full.starts))
+    total = int(limit.sum())
+    if total == 0:
+        return np.zeros(rows, np.int64)
+    first = np.cumsum(limit) - limit
+    inner = np.arange(total) - np.repeat(first, limit)
+    differs = (
+        short.flat[inner + np.repeat(short.starts[:-1], limit)] != full.flat[inner + np.repeat(full.starts[:-1], limit)]
+    )
+    where = np.flatnonzero(differs)
+    prefix = limit.astype(np.int64)
+    owner = np.repeat(np.arange(rows), limit)[where]
+    # walking backwards leaves the first difference of each row standing
+    prefix[owner[::-1]] = inner[where[::-1]]
+    return prefix
+
+
+def kept_by_length(ids: Ids, max_length: int | None, mode: str) -> npt.NDArray[np.bool_]:
+    """Which tokens plain truncation keeps: the first or the last ``max_length`` of each row; shape (tokens,)."""
+    if max_length is None:
+        return np.ones(len(ids.flat), np.bool_)
+    counts = np.diff(ids.starts)
+    if not (counts > max_length).any():
+        return np.ones(len(ids.flat), np.bool_)
+    position = np.arange(len(ids.flat)) - np.repeat(ids.starts[:-1], counts)
+    if mode == "keep_end":
+        return np.asarray(position >= np.repeat(counts - max_length, counts))
+    return np.asarray(position < max_length)
+
+
+def sum_by_row(flags: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many flags are set in each row of a flat batch; shape (rows,)."""
+    total = np.zeros(len(flags) + 1, np.int64)
+    np.cumsum(flags, out=total[1:])
+    return np.asarray(total[starts[1:]] - total[starts[:-1]])
+
+
+def concatenate(parts: Sequence[tuple[Sequence[int], LabelBatch]], rows: int) -> LabelBatch:
+    """Batches over some of the rows each (``indices``, ``batch``) as one batch over all rows in their order."""
+    from lorads.tokenizers import Ids
+
+    if len(parts) == 1 and len(parts[0][0]) == rows:
+        return parts[0][1]
+    where: dict[int, tuple[LabelBatch, int]] = {}
+    for indices, batch in parts:
+        for i, index in enumerate(indices):
+            where[index] = (batch, i)
+    flat: list[npt.NDArray[np.int32]] = []
+    trained: list[npt.NDArray[np.bool_]] = []
+    kept: list[npt.NDArray[np.bool_]] = []
+    lengths: list[npt.NDArray[np.int64]] = []
+    message: list[npt.NDArray[np.int32]] = []
+    part: list[npt.NDArray[np.int8]] = []
+    starts = np.zeros(rows + 1, np.int64)
+    segment_rows = np.zeros(rows + 1, np.int64)
+    for row in range(rows):
+        batch, i = where[row]
+        begin, end = int(batch.ids.starts[i]), int(batch.ids.starts[i + 1])
+        first, last = int(batch.segments.rows[i]), int(batch.segments.rows[i + 1])
+        flat.append(batch.ids.flat[begin:end])
+        trained.append(batch.trained[begin:end])
+        kept.append(batch.kept[begin:end])
+        lengths.append(np.diff(batch.segments.bounds[first : last + 1]))
+        message.append(batch.segments.message[first:last])
+        part.append(batch.segments.part[first:last])
+        starts[row + 1] = starts[row] + end - begin
+        segment_rows[row + 1] = segment_rows[row] + last - first
+    bounds = np.zeros(int(segment_rows[-1]) + 1, np.int64)
+    if lengths:
+        np.cumsum(np.concatenate(lengths), out=bounds[1:])
+    out = LabelBatch(
+        Ids(_join(flat, np.int32), starts),
+        _join(trained, np.bool_),
+        _join(kept, np.bool_),
+        Segments(bounds, _join(message, np.int32), _join(part, np.int8), segment_rows),
+    )
+    if any(batch.texts is not None for _, batch in parts):
+        _join_texts(out, [where[row] for row in range(rows)])
+    if any(batch.labels is not None for _, batch in parts):
+        values = out.ids.flat.astype(np.int64)
+        for row in range(rows):
+            batch, i = where[row]
+            if batch.labels is not None:
+                values[starts[row] : starts[row + 1]] = batch.labels[batch.ids.starts[i] : batch.ids.starts[i + 1]]
+        out.labels = values
+    for indices, batch in parts:
+        _carry(batch.dropped, out.dropped, indices)
+        _carry(batch.failures, out.failures, indices)
+        _carry(batch.lost, out.lost, indices)
+    return out
+
+
+def _join_texts(out: LabelBatch, where: Sequence[tuple[LabelBatch, int]]) -> None:
+    out.texts = ["" if batch.texts is None else batch.texts[i] for batch, i in where]
+
+    def placed(row: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        batch, i = where[row]
+        assert batch.placed is not None, "a row that came as ids has no text"
+        return batch.placed(i)
+
+    out.placed = placed
+
+
+def _join(arrays: Sequence[npt.NDArray[T]], dtype: type[T]) -> npt.NDArray[T]:
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype)
+
+
+def _carry(source: Mapping[int, V], target: dict[int, V], indices: Sequence[int]) -> None:
+    for i, value in source.items():
+        target[indices[i]] = value
