@@ -1,0 +1,1 @@
+"""Rules about special tokens and the vocabulary."""
