@@ -1,0 +1,182 @@
+"""Blocks through the chain, in this process or in several, and the results put together in the order of the files."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+
+from lorads import __version__
+from lorads.engine.chain import BlockResult, Chain
+from lorads.engine.merge import Merge
+from lorads.engine.settings import Settings
+from lorads.errors import LoradsError, UsageError
+from lorads.findings import Input, Report, TokenizerInfo, TrainerInfo
+from lorads.formats import recognise
+from lorads.sources import Block, Limits, Source, open_sources
+from lorads.templates import PlanMismatch
+from lorads.tokenizers import EngineMismatch
+
+SAMPLE_ROWS = 200
+IN_FLIGHT = 2
+"""Blocks a worker may have waiting, so that it never idles and memory stays bounded."""
+
+Progress = Callable[[int], None]
+"""Called with the bytes read so far."""
+
+
+def check(paths: Sequence[str], settings: Settings, progress: Progress | None = None) -> Report:
+    """Judge files. The same input and settings give the same report, whatever the number of processes.
+
+    Raises ``UsageError`` for anything that keeps lorads from doing its work: an unreadable file, an unknown tokenizer,
+    rows in no known format, a file that changed while it was read.
+    """
+    notes: list[str] = []
+    while True:
+        sources = open_sources(paths, limits=Limits(block_bytes=settings.block_bytes))
+        try:
+            report = _check(sources, settings, progress)
+        except (EngineMismatch, PlanMismatch) as mismatch:
+            if any(source.path == "<stdin>" for source in sources):
+                raise UsageError(
+                    f"{mismatch}; standard input cannot be read a second time",
+                    "save the data to a file and check that",
+                ) from None
+            notes.append(f"{mismatch}: everything was done again the slow and certain way")
+            settings = (
+                replace(settings, encoder="tokenizers")
+                if isinstance(mismatch, EngineMismatch)
+                else replace(settings, plans=False)
+            )
+            continue
+        report.notes[:0] = notes
+        return report
+
+
+def _check(sources: Sequence[Source], settings: Settings, progress: Progress | None) -> Report:
+    sizes = [source.size for source in sources]
+    total = None if any(size is None for size in sizes) else sum(size or 0 for size in sizes)
+    chain = Chain(settings, total_bytes=total)
+    inputs: list[Input] = []
+    merge = Merge(settings, chain.selection)
+    parallel = settings.processes > 1 and (total is None or total > 2 * settings.block_bytes)
+    with Workers(chain, settings.processes if parallel else 1) as workers:
+        done = 0
+        for source in sources:
+            file = _input(source, settings, chain)
+            inputs.append(file)
+            merge.begin(file)
+            for block, result in workers.results(source.blocks(), file.format, source.path):
+                merge.add(result)
+                done += block.end - block.start
+                if progress is not None:
+                    progress(done)
+            file.bytes, file.sha256 = source.bytes_read, source.sha256
+            merge.end()
+    summary, findings = merge.finish()
+    tokenizer, special = chain.tokenizer, chain.tokenizer.special
+    return Report(
+        __version__,
+        inputs,
+        TokenizerInfo(
+            tokenizer.name,
+            tokenizer.source,
+            tokenizer.sha256,
+            tokenizer.vocab_size,
+            None if chain.template is None else chain.template.sha256,
+            tokenizer.engine_name,
+        ),
+        TrainerInfo(chain.trainer.name, chain.trainer.version, chain.options.max_length, chain.options.train_on),
+        summary,
+        findings,
+        _notes(chain, inputs, merge),
+    )
+
+
+def _notes(chain: Chain, inputs: Sequence[Input], merge: Merge) -> list[str]:
+    formats = dict.fromkeys(file.format for file in inputs)
+    told = [chain.trainer.format_notes[name] for name in formats if name in chain.trainer.format_notes]
+    templates = [] if chain.template is None else chain.template.notes
+    return [*told, *chain.tokenizer.notes, *chain.tokenizer.special.disagreements, *templates, *merge.notes]
+
+
+def _input(source: Source, settings: Settings, chain: Chain) -> Input:
+    if settings.format != "auto":
+        return Input(source.path, settings.format, "chosen by --format")
+    found = recognise(source.sample(SAMPLE_ROWS), source.path, chain.columns)
+    return Input(source.path, found.format, found.evidence)
+
+
+_chain: Chain | None = None
+
+
+def _start(settings: Settings, total_bytes: int | None) -> None:
+    """In a spawned worker: build what a forked one inherits."""
+    global _chain
+    if _chain is None:
+        _chain = Chain(settings, total_bytes=total_bytes)
+
+
+def _work(block: Block, format_name: str, path: str) -> BlockResult:
+    assert _chain is not None
+    return _chain.run(block, format_name, path)
+
+
+class Workers:
+    """One or more processes that run blocks through the same chain; results come back in order.
+
+    On Linux workers are forked after the chain is built, so that the tokenizer is loaded once and its memory is shared.
+    """
+
+    def __init__(self, chain: Chain, processes: int) -> None:
+        self.chain = chain
+        self.processes = processes
+        self.pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Workers:
+        global _chain
+        if self.processes > 1:
+            _chain = self.chain
+            _ = self.chain.judge, self.chain.context
+            method = "fork" if sys.platform == "linux" else "spawn"
+            self.pool = ProcessPoolExecutor(
+                self.processes,
+                multiprocessing.get_context(method),
+                _start,
+                (self.chain.settings, self.chain.total_bytes),
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        global _chain
+        _chain = None
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def results(self, blocks: Iterator[Block], format_name: str, path: str) -> Iterator[tuple[Block, BlockResult]]:
+        if self.pool is None:
+            for block in blocks:
+                yield block, self.chain.run(block, format_name, path)
+            return
+        waiting: deque[tuple[Block, Future[BlockResult]]] = deque()
+        try:
+            for block in blocks:
+                waiting.append((replace(block, payload=None), self.pool.submit(_work, block, format_name, path)))
+                while len(waiting) > IN_FLIGHT * self.processes:
+                    yield self._next(waiting)
+            while waiting:
+                yield self._next(waiting)
+        except BrokenProcessPool:
+            raise LoradsError(
+                f"{path}: a worker process died (out of memory?). Nothing was judged in part: run again with fewer "
+                "--workers, or --workers 1"
+            ) from None
+
+    @staticmethod
+    def _next(waiting: deque[tuple[Block, Future[BlockResult]]]) -> tuple[Block, BlockResult]:
+        block, future = waiting.popleft()
+        return block, future.result()
