@@ -68,14 +68,14 @@ def test_majority_decides_and_others_are_counted() -> None:
 
 def test_unknown_columns_are_told_with_a_way_out() -> None:
     with pytest.raises(UsageError) as caught:
-        recognise([{"question": "a", "sql": "b"}], "data.jsonl", Columns())
-    assert "question, sql" in caught.value.message
+        recognise([{"puzzle": "a", "solution": "b"}], "data.jsonl", Columns())
+    assert "puzzle, solution" in caught.value.message
     assert "[columns]" in caught.value.hint
 
 
 def test_columns_can_be_named() -> None:
-    columns = Columns({"prompt": "question", "completion": "sql"})
-    row = {"question": "how many?", "sql": "select count(*)"}
+    columns = Columns({"prompt": "puzzle", "completion": "solution"})
+    row = {"puzzle": "how many?", "solution": "select count(*)"}
     assert recognise([row], "data.jsonl", columns).format == "prompt-completion"
     made = normalise([row], "prompt-completion", columns)[0]
     assert isinstance(made, Conversation)

@@ -34,7 +34,7 @@ from lorads.cli.options import config_of, settings_of, shared
 )
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.  [default: cores]")
 @click.pass_context
-def check(ctx: click.Context, paths: tuple[str, ...], **given: Any) -> None:
+def check(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None:
     """Judge the data: build, row by row, the ids and labels that the trainer would build, and say what is wrong.
 
     PATH is a file (.jsonl .json .csv .tsv .parquet .arrow, also .gz .zst .xz .bz2), a directory, a pattern, or - for

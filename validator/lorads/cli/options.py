@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 FORMATS = ("auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text", "preference", "tokenized")
 SHARED = (
@@ -34,7 +34,7 @@ SHARED = (
 )
 
 
-def shared(command: F) -> F:
+def shared(command: Command) -> Command:
     for option in reversed(SHARED):
         command = option(command)
     return command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def view(place: str, row: int | None, **given: Any) -> None:
     config = config_of(given.pop("config_file"))
     given["format"] = given.pop("format_")
     view_ = find_row(path, settings_of(config, given), line=line, row=row)
-    write_row(view_, click.get_text_stream("stdout"))
+    write_row(view_, sys.stdout)
 
 
 def _split(place: str) -> tuple[str, int | None]:

@@ -25,12 +25,12 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", alias_generator=_dashed, populate_by_name=True, frozen=True)
 
-    tokenizer: str | None = Field(None, description="alias, directory, tokenizer.json, GGUF file or hub id")
-    revision: str | None = Field(None, description="hub revision of the tokenizer")
+    tokenizer: str | None = Field(default=None, description="alias, directory, tokenizer.json, GGUF file or hub id")
+    revision: str | None = Field(default=None, description="hub revision of the tokenizer")
     load_as: Literal["transformers", "file"] | None = Field(
-        None, description="ids as transformers' AutoTokenizer builds them, or exactly as tokenizer.json says"
+        default=None, description="ids as transformers' AutoTokenizer builds them, or exactly as tokenizer.json says"
     )
-    chat_template: str | None = Field(None, description="name, file or none")
+    chat_template: str | None = Field(default=None, description="name, file or none")
     trainer: str | None = None
     format: str | None = None
     max_length: int | Literal["none"] | None = None
@@ -39,8 +39,8 @@ class Config(BaseModel):
     select: list[str] | None = None
     ignore: list[str] | None = None
     fail_on: FailOn | None = None
-    max_findings: int | None = Field(None, ge=1)
-    workers: int | None = Field(None, ge=1)
+    max_findings: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=None, ge=1)
     columns: dict[str, str] = Field(
         default_factory=dict, description="which column holds messages, prompt, completion …"
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 
 from lorads import __version__
@@ -19,7 +21,7 @@ from lorads.findings import Input, Report, TokenizerInfo, TrainerInfo
 from lorads.formats import recognise
 from lorads.sources import Block, Limits, Source, open_sources
 from lorads.templates import PlanMismatch
-from lorads.tokenizers import EngineMismatch
+from lorads.tokenizers import EngineMismatch, single_threaded
 
 SAMPLE_ROWS = 200
 IN_FLIGHT = 2
@@ -27,6 +29,18 @@ IN_FLIGHT = 2
 
 Progress = Callable[[int], None]
 """Called with the bytes read so far."""
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """A batch makes hundreds of thousands of objects and hardly a cycle: looking for cycles as often as Python does
+    takes a tenth of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(500_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def check(paths: Sequence[str], settings: Settings, progress: Progress | None = None) -> Report:
@@ -39,7 +53,8 @@ def check(paths: Sequence[str], settings: Settings, progress: Progress | None = 
     while True:
         sources = open_sources(paths, limits=Limits(block_bytes=settings.block_bytes))
         try:
-            report = _check(sources, settings, progress)
+            with _few_collections():
+                report = _check(sources, settings, progress)
         except (EngineMismatch, PlanMismatch) as mismatch:
             if any(source.path == "<stdin>" for source in sources):
                 raise UsageError(
@@ -115,8 +130,9 @@ _chain: Chain | None = None
 
 
 def _start(settings: Settings, total_bytes: int | None) -> None:
-    """In a spawned worker: build what a forked one inherits."""
+    """In a worker: one thread each, since there is a worker a core; a spawned one builds what a forked one inherits."""
     global _chain
+    single_threaded()
     if _chain is None:
         _chain = Chain(settings, total_bytes=total_bytes)
 

@@ -14,13 +14,13 @@ from lorads.facts.hashes import sequence_hash
 from lorads.facts.roles import RoleSupport
 from lorads.facts.schema import FACTS, HIT, Hit, polars_schema
 from lorads.facts.text import Scanner, Texts
-from lorads.formats import Conversation, Kind, Misfit
+from lorads.formats import Conversation, Kind, Misfit, RowProblem
 from lorads.templates.render import PART_CONTENT, PART_REASONING, PART_TOOL_CALL, TOOLS, Lost
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from lorads.sources import Records
+    from lorads.sources import Problem, Records
     from lorads.tokenizers import Tokenizer
     from lorads.trainers import LabelBatch
 
@@ -113,8 +113,7 @@ def facts_of(batch: Batch, context: FactContext) -> pl.DataFrame:
     columns["byte_offset"] = np.asarray(records.offsets, np.int64)
     columns["byte_length"] = np.asarray(records.lengths, np.int64)
     for position, misfit in batch.misfits.items():
-        problem = misfit.problem
-        hits["format_problem"][position] = _problem_hit(problem)
+        hits["format_problem"][position] = _problem_hit(misfit.problem)
 
     positions = np.asarray(batch.positions, np.int64)
     for name, values in _label_facts(batch, context, hits).items():
@@ -398,7 +397,7 @@ def _control_hits(
         found[position] = hit
 
 
-def _problem_hit(problem: Any) -> Hit:
+def _problem_hit(problem: RowProblem) -> Hit:
     hit: Hit = {"code": problem.code, "detail": problem.message, "expected": problem.hint, "count": 1}
     if problem.message_index is not None:
         hit["message_index"] = problem.message_index
@@ -407,7 +406,7 @@ def _problem_hit(problem: Any) -> Hit:
     return hit
 
 
-def _record_hit(problem: Any) -> Hit:
+def _record_hit(problem: Problem) -> Hit:
     return {
         "code": problem.kind,
         "detail": problem.message,
@@ -525,7 +524,7 @@ def _render_hits(batch: Batch, context: FactContext, hits: dict[str, dict[int, H
                 break
     for row, lost in batch.labels.lost.items():
         position = batch.positions[row]
-        ignored = next((item for item in lost if item.whole_message and item.message >= 0), None)
+        ignored = next((item for item in lost if _is_ignored(item)), None)
         if ignored is not None:
             role = str(batch.conversations[row].messages[ignored.message].get("role"))
             hits["role_refused"][position] = {
@@ -534,7 +533,7 @@ def _render_hits(batch: Batch, context: FactContext, hits: dict[str, dict[int, H
                 "field": "role",
                 "text": role,
                 "detail": ignored.excerpt,
-                "count": sum(item.whole_message and item.message >= 0 for item in lost),
+                "count": sum(map(_is_ignored, lost)),
             }
             continue
         worst = min(lost, key=lambda item: (item.part == PART_REASONING, item.message == TOOLS))
@@ -547,6 +546,11 @@ def _render_hits(batch: Batch, context: FactContext, hits: dict[str, dict[int, H
             hit["message_index"] = worst.message
             hit["detail"] = str(batch.conversations[row].messages[worst.message].get("role"))
         hits["content_lost"][position] = hit
+
+
+def _is_ignored(item: Lost) -> bool:
+    """The template left a whole message with a text out, and not just the tool calls that were all of it."""
+    return item.whole_message and item.message >= 0 and item.part == PART_CONTENT
 
 
 def _lost_early(batch: Batch) -> list[int]:

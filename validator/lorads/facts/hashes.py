@@ -11,6 +11,7 @@ _STEP = 0x9E3779B97F4A7C15
 _BACK = pow(_STEP, -1, 2**64)
 _powers: dict[int, npt.NDArray[np.uint64]] = {}
 _words: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
+_TOKENS_AT_ONCE = 1 << 17
 _WORDS_UP_TO = 1 << 22
 """Ids beyond this (no tokenizer has them; a row of ready ids may) share the words of smaller ones."""
 
@@ -22,20 +23,33 @@ def sequence_hash(ids: Ids, trained: npt.NDArray[np.bool_], all_trained: bool) -
     an odd constant, modulo 2**64, mixed with its length. Among a million different rows some two share a hash with a
     chance of about 3e-8.
     """
-    flat, starts = ids.flat, ids.starts
-    counts = np.diff(starts)
+    starts = ids.starts
+    out = np.zeros(len(starts) - 1, np.uint64)
+    first = 0
+    while first < len(out):
+        # a part of the batch at a time: what is computed here takes eight bytes a token
+        last = max(int(np.searchsorted(starts, starts[first] + _TOKENS_AT_ONCE, side="right")) - 1, first + 1)
+        begin, end = int(starts[first]), int(starts[last])
+        masked = None if all_trained else ~trained[begin:end]
+        out[first:last] = _polynomials(ids.flat[begin:end], starts[first : last + 1] - begin, masked)
+        first = last
+    return mix(out + np.diff(starts).astype(np.uint64))
+
+
+def _polynomials(
+    flat: npt.NDArray[np.int32], starts: npt.NDArray[np.int64], masked: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[np.uint64]:
     largest = int(flat.max()) if len(flat) else 0
-    folded = flat if largest < _WORDS_UP_TO else flat % _WORDS_UP_TO
-    words = _words_to(largest + 1)[folded]
-    if not all_trained:
-        np.invert(words, out=words, where=~trained)
+    words = _words_to(largest + 1)[flat if largest < _WORDS_UP_TO else flat % _WORDS_UP_TO]
+    if masked is not None:
+        np.invert(words, out=words, where=masked)
     words *= _powers_to(_STEP, len(flat))
-    out = np.zeros(len(counts), np.uint64)
-    filled = counts > 0
-    if filled.any():
-        # powers run over the whole batch: what stands before a row is divided out again
-        out[filled] = np.add.reduceat(words, starts[:-1][filled]) * _powers_to(_BACK, len(flat))[starts[:-1][filled]]
-    return mix(out + counts.astype(np.uint64))
+    out = np.zeros(len(starts) - 1, np.uint64)
+    begins = starts[:-1][np.diff(starts) > 0]
+    if len(begins):
+        # powers run over all rows: what stands before a row is divided out again
+        out[np.diff(starts) > 0] = np.add.reduceat(words, begins) * _powers_to(_BACK, len(flat))[begins]
+    return out
 
 
 def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

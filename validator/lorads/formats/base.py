@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lorads.formats.conversation import Conversation, RowProblem
 
@@ -17,7 +17,7 @@ DEFAULT_COLUMNS: dict[str, tuple[str, ...]] = {
     "history": ("history",),
     "system": ("system", "system_prompt"),
     "prompt": ("prompt", "question", "query"),
-    "completion": ("completion", "response", "answer"),
+    "completion": ("completion", "response", "answer", "sql"),
     "text": ("text",),
     "chosen": ("chosen",),
     "rejected": ("rejected",),
@@ -81,6 +81,14 @@ class Format(Protocol):
     def normalise(self, record: Mapping[str, Any], columns: Columns) -> Conversation:
         """The conversation of a record. What is wrong with the row comes in ``Conversation.problems``; a record that
         does not fit the format raises ``Misfit``."""
+
+
+@runtime_checkable
+class BatchFormat(Format, Protocol):
+    """A format that also takes its common case many rows at once."""
+
+    def normalise_batch(self, records: Sequence[Any], columns: Columns) -> Sequence[Conversation | None]:
+        """As ``normalise`` for each record; None in place of one that has to be looked at by itself."""
 
 
 class Misfit(Exception):

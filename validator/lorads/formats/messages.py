@@ -9,12 +9,12 @@ instead of ``text``) are joined, as that trainer does.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorads.formats.base import Columns, Misfit, type_name
 from lorads.formats.conversation import Conversation
-from lorads.formats.turns import conversation
+from lorads.formats.turns import conversation, plain_batch
 
 
 class MessagesFormat:
@@ -43,6 +43,18 @@ class MessagesFormat:
             template_kwargs=record.get("chat_template_kwargs") or None,
             where=column,
         )
+
+
+    def normalise_batch(self, records: Sequence[Any], columns: Columns) -> Sequence[Conversation | None]:
+        """Rows that hold nothing but plain messages, all at once; None in place of every other row."""
+        column = columns.names("messages")[0]
+        try:
+            lists = [record[column] for record in records]
+        except (TypeError, KeyError):
+            return [None] * len(records)
+        if set(map(type, records)) != {dict} or set(map(len, records)) != {1} or set(map(type, lists)) != {list}:
+            return [None] * len(records)
+        return plain_batch(lists)
 
 
 def _are_messages(value: Any) -> bool:

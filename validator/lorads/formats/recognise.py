@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pkgutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from itertools import repeat
 from typing import Any
 
 import lorads.formats
 from lorads.errors import UsageError
-from lorads.formats.base import Columns, Format, Misfit, type_name
+from lorads.formats.base import BatchFormat, Columns, Format, Misfit, type_name
 from lorads.formats.conversation import Conversation
 
 
@@ -67,15 +68,21 @@ def _seen(sample: Sequence[Any]) -> str:
 def _advice(known: Mapping[str, Format]) -> str:
     return (
         f"known formats: {', '.join(known)}. If the columns have other names, say so in lorads.toml, for instance "
-        '[columns] with prompt = "question" and completion = "sql"'
+        '[columns] with prompt = "puzzle" and completion = "solution"'
     )
 
 
 def normalise(records: Sequence[Any], format_name: str, columns: Columns) -> list[Conversation | Misfit]:
     """The conversations of a batch, in order; in place of a record that does not fit, the ``Misfit`` that says why."""
     format_ = formats()[format_name]
+    quick: Iterable[Conversation | None] = repeat(None)
+    if isinstance(format_, BatchFormat):
+        quick = format_.normalise_batch(records, columns)
     out: list[Conversation | Misfit] = []
-    for record in records:
+    for record, made in zip(records, quick, strict=False):
+        if made is not None:
+            out.append(made)
+            continue
         if type(record) is not dict:
             out.append(
                 Misfit(

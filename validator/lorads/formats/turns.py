@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from lorads.formats.base import Misfit, type_name
 from lorads.formats.conversation import Conversation, Kind, Message, RowProblem
 
+ROLE = itemgetter("role")
+CONTENT = itemgetter("content")
 TWO = {2}
 TEXT = {str}
 KNOWN_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython"})
@@ -225,11 +229,37 @@ def conversation(
     )
 
 
-def _plain(messages: list[Any], kind: Kind, prompt_messages: int, needs_answer: bool) -> Conversation | None:
-    """The common case, quickly: every message is a role and a text, every answer is there. None for all else."""
+def plain_batch(lists: list[list[Any]]) -> list[Conversation | None]:
+    """The common case, many rows at once: every message is a role and a text, every answer is there. None in place of
+    each row that is anything else, which ``conversation`` then looks at."""
+    flat = list(chain.from_iterable(lists))
     try:
-        roles = tuple([message["role"] for message in messages])
-        contents = [message["content"] for message in messages]
+        roles = list(map(ROLE, flat))
+        contents = list(map(CONTENT, flat))
+    except (TypeError, KeyError):
+        return [_plain(messages, Kind.MESSAGES, 0, True) for messages in lists]
+    if set(map(len, flat)) != TWO or set(map(type, contents)) != TEXT or set(map(type, roles)) != TEXT:
+        return [_plain(messages, Kind.MESSAGES, 0, True) for messages in lists]
+    blank = {i for i, content in enumerate(contents) if not content or content.isspace()}
+    out: list[Conversation | None] = []
+    begin = 0
+    for messages in lists:
+        end = begin + len(messages)
+        shape = tuple(roles[begin:end])
+        problems, answers = verdict(shape)
+        if not shape or (blank and any(begin + i in blank for i in answers)):
+            out.append(None)
+        else:
+            out.append(Conversation(Kind.MESSAGES, messages, shape, contents[begin:end], problems=problems))
+        begin = end
+    return out
+
+
+def _plain(messages: list[Any], kind: Kind, prompt_messages: int, needs_answer: bool) -> Conversation | None:
+    """One row of the common case; None for all else."""
+    try:
+        roles = tuple(map(ROLE, messages))
+        contents = list(map(CONTENT, messages))
         if set(map(len, messages)) != TWO or set(map(type, contents)) != TEXT or set(map(type, roles)) != TEXT:
             return None
     except (TypeError, KeyError):

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from lorads.formats import Conversation
 
 if TYPE_CHECKING:
-    from lorads.templates import Lost, RenderBatch, RenderFailure, Template
+    from lorads.templates import Template
+    from lorads.templates.render import Lost, RenderBatch, RenderFailure
     from lorads.tokenizers import Ids, Places, Tokenizer
 
 T = TypeVar("T", bound=np.generic)
@@ -156,13 +157,14 @@ def kept_by_length(ids: Ids, max_length: int | None, mode: str) -> npt.NDArray[n
     """Which tokens plain truncation keeps: the first or the last ``max_length`` of each row; shape (tokens,)."""
     if max_length is None:
         return np.ones(len(ids.flat), np.bool_)
-    counts = np.diff(ids.starts)
-    if not (counts > max_length).any():
-        return np.ones(len(ids.flat), np.bool_)
-    position = np.arange(len(ids.flat)) - np.repeat(ids.starts[:-1], counts)
-    if mode == "keep_end":
-        return np.asarray(position >= np.repeat(counts - max_length, counts))
-    return np.asarray(position < max_length)
+    kept = np.ones(len(ids.flat), np.bool_)
+    for row in np.flatnonzero(np.diff(ids.starts) > max_length).tolist():
+        begin, end = int(ids.starts[row]), int(ids.starts[row + 1])
+        if mode == "keep_end":
+            kept[begin : end - max_length] = False
+        else:
+            kept[begin + max_length : end] = False
+    return kept
 
 
 def sum_by_row(flags: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
