@@ -31,7 +31,7 @@ def test_lorads_toml_wins_over_pyproject(tmp_path: Path) -> None:
 def test_pyproject_without_a_table_is_no_configuration(tmp_path: Path) -> None:
     path = written(tmp_path, "pyproject.toml", "[project]\nname = 'x'\n")
     assert read_config(None, tmp_path) == Config()
-    with pytest.raises(UsageError, match="no \\[tool.lorads\\]"):
+    with pytest.raises(UsageError, match=r"no \[tool\.lorads\]"):
         read_config(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def merged(files: list[list[int]], cuts: list[int], failing: set[int], limit: in
     for number, keys in enumerate(files):
         merge.begin(Input(f"{number}.jsonl", "text", ""))
         borders = [0, *sorted(cut for cut in cuts if cut < len(keys)), len(keys)]
-        for index, (begin, end) in enumerate(zip(borders, borders[1:], strict=False)):
+        for index, (begin, end) in enumerate(itertools.pairwise(borders)):
             lines = [i + i // 2 for i in range(begin, end)]
             first = begin + begin // 2
             result = BlockResult(index, rows=end - begin, lines=end + end // 2 - first)

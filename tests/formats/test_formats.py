@@ -88,8 +88,8 @@ json_values = st.recursive(
     max_leaves=12,
 )
 columns = st.sampled_from(
-    "messages conversations instruction input output history system prompt completion text chosen rejected tools "
-    "input_ids labels completion_mask".split()
+    ["messages", "conversations", "instruction", "input", "output", "history", "system", "prompt", "completion"]
+    + ["text", "chosen", "rejected", "tools", "input_ids", "labels", "completion_mask"]
 )
 messages = st.lists(
     st.fixed_dictionaries(

@@ -54,7 +54,7 @@ def settings_of(config: Any, given: dict[str, Any]) -> Any:
     tokenizer = pick("tokenizer", None)
     if tokenizer is None:
         raise click.UsageError(
-            "Which tokenizer? Give --tokenizer deepseek-coder (ships inside), a directory, a tokenizer.json or a hub id."
+            "Which tokenizer? Give --tokenizer deepseek-coder (ships inside), a directory, tokenizer.json or hub id."
         )
     return Settings(
         tokenizer=tokenizer,

@@ -12,9 +12,7 @@ from lorads.atomic import replacing
 from lorads.cli.options import config_of, settings_of, shared
 
 
-@click.command(
-    epilog="\b\nExample:\n  lorads tokenize train.jsonl --tokenizer deepseek-coder --trainer trl -o train.tokens.parquet"
-)
+@click.command(epilog="\b\nExample:\n  lorads tokenize train.jsonl --tokenizer deepseek-coder -o train.tokens.parquet")
 @click.argument("path", metavar="PATH")
 @shared
 @click.option("-o", "--output", required=True, metavar="OUT", help="A .jsonl or .parquet file.")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from lorads import __version__
 from lorads.engine.chain import BlockResult, Chain
@@ -93,7 +95,7 @@ def _check(sources: Sequence[Source], settings: Settings, progress: Progress | N
             file.bytes, file.sha256 = source.bytes_read, source.sha256
             merge.end()
     summary, findings = merge.finish()
-    tokenizer, special = chain.tokenizer, chain.tokenizer.special
+    tokenizer, _special = chain.tokenizer, chain.tokenizer.special
     return Report(
         __version__,
         inputs,
@@ -142,10 +144,20 @@ def _work(block: Block, format_name: str, path: str) -> BlockResult:
     return _chain.run(block, format_name, path)
 
 
+def _can_fork() -> bool:
+    """Whether a forked process would work: not when polars has started its threads here, since a copy of this process
+    would wait for them for ever."""
+    if sys.platform != "linux":
+        return False
+    names = (task / "comm" for task in Path("/proc/self/task").iterdir())
+    return not any(name.read_text(errors="replace").startswith("polars") for name in names)
+
+
 class Workers:
     """One or more processes that run blocks through the same chain; results come back in order.
 
-    On Linux workers are forked after the chain is built, so that the tokenizer is loaded once and its memory is shared.
+    Where that is possible workers are forked after the chain is built: the tokenizer is loaded once and its memory
+    shared.
     """
 
     def __init__(self, chain: Chain, processes: int) -> None:
@@ -158,13 +170,16 @@ class Workers:
         if self.processes > 1:
             _chain = self.chain
             _ = self.chain.judge, self.chain.context
-            method = "fork" if sys.platform == "linux" else "spawn"
-            self.pool = ProcessPoolExecutor(
-                self.processes,
-                multiprocessing.get_context(method),
-                _start,
-                (self.chain.settings, self.chain.total_bytes),
-            )
+            with warnings.catch_warnings():
+                # Python warns of any second thread; the ones that would matter are looked for in _can_fork
+                warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+                self.pool = ProcessPoolExecutor(
+                    self.processes,
+                    multiprocessing.get_context("fork" if _can_fork() else "spawn"),
+                    _start,
+                    (self.chain.settings, self.chain.total_bytes),
+                )
+                self.pool.submit(int).result()
         return self
 
     def __exit__(self, *_: object) -> None:

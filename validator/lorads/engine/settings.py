@@ -25,7 +25,7 @@ class Settings:
     trainer: str = "trl"
     format: str = "auto"
     columns: Mapping[str, str] = field(default_factory=dict)
-    max_length: int | None | Literal["unset"] = UNSET
+    max_length: int | Literal["unset"] | None = UNSET
     """None for no limit; ``unset`` for the trainer's default."""
     train_on: TrainOn = "default"
     truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"

@@ -42,7 +42,7 @@ class FactContext:
     ends: npt.NDArray[np.bool_] = field(init=False)
     """One flag an id: control tokens, and EOS whatever it is."""
     openers: npt.NDArray[np.bool_] = field(init=False)
-    """One flag an id: BOS, EOS, padding (often the base model's EOS) and the control tokens the chat template writes."""
+    """One flag an id: BOS, EOS, padding (often the base model's EOS), and control tokens of the chat template."""
     bos_is_marker: bool = field(init=False)
     """BOS also ends or opens turns (GPT-2, SmolLM2), so that it may stand anywhere."""
 

@@ -88,7 +88,7 @@ FACTS: Final[dict[str, Fact]] = {
     "label_tokens_fed": Fact("i64", "the same in what the trainer feeds"),
     "answer_tokens": Fact(
         "i64",
-        "trained tokens that belong to an answer (content, thinking, tool calls of assistant messages; the whole of a text), before truncation",
+        "trained tokens of answers (content, thinking, tool calls of assistant messages; a whole text), before truncation",
     ),
     "answer_tokens_fed": Fact("i64", "the same in what the trainer feeds"),
     "terminated": Fact(
@@ -104,11 +104,11 @@ FACTS: Final[dict[str, Fact]] = {
     # what the text holds
     "confusable": Fact(
         HIT,
-        "a string that looks like a special token and is not: code boundary or inside; expected the real token, token_id its id",
+        "a look-alike of a special token: code boundary or inside; expected the real token, token_id its id",
     ),
     "control_token": Fact(
         HIT,
-        "ids of control tokens that come from message content: code boundary (BOS, EOS or a role opener in a trained span) or inside",
+        "control tokens that come from content: code boundary (BOS, EOS or a role opener in a trained answer) or inside",
     ),
     "foreign_markup": Fact(
         HIT, "turn markers of another model family: code boundary or inside, expected the family's name"

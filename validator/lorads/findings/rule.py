@@ -110,7 +110,7 @@ def show(text: str | None, limit: int = 60) -> str:
 
 
 def escape(text: str) -> str:
-    """Control, format and other unprintable characters as ``\\n``, ``\\t``, ``\\x1b`` or ``\\u200b``; the rest as is."""
+    """Control, format and other unprintable characters as ``\\n``, ``\\x1b`` or ``\\u200b``; the rest as it is."""
     if text.isprintable():
         return text
     out = []

@@ -44,7 +44,6 @@ class MessagesFormat:
             where=column,
         )
 
-
     def normalise_batch(self, records: Sequence[Any], columns: Columns) -> Sequence[Conversation | None]:
         """Rows that hold nothing but plain messages, all at once; None in place of every other row."""
         column = columns.names("messages")[0]

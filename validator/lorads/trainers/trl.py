@@ -13,10 +13,10 @@ Packing is not reproduced yet.
 
 Meant otherwise than TRL does, and said in the report (``notes``): ShareGPT role names are mapped to the usual ones and
 Alpaca columns are made messages, as people do before they call TRL, which would render ``human`` by whatever the
-template does with an unknown role, and knows no Alpaca columns. Where a file mixes dataset types, TRL reads every row as
-the first one's; here each row is read as its own, and FMT002 says that they differ. Labels or masks of another length
-than the ids are FMT002, not cut to the shorter. What ``datasets`` changes when it loads a JSON file (dates, numbers,
-null keys) is not reproduced: the file is taken as it is written.
+template does with an unknown role, and knows no Alpaca columns. Where a file mixes dataset types, TRL reads every row
+as the first one's; here each row is read as its own, and FMT002 says that they differ. Labels or masks of another
+length than the ids are FMT002, not cut to the shorter. What ``datasets`` changes when it loads a JSON file (dates,
+numbers, null keys) is not reproduced: the file is taken as it is written.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class Trl:
     version = "1.16"
     default_max_length: int | None = 1024
     format_notes: Mapping[str, str] = {
-        "sharegpt": "ShareGPT's role names were mapped (human to user, gpt to assistant …); TRL itself does not, so map "
-        "them before you train",
-        "alpaca": "TRL knows no Alpaca columns; the rows were made messages (user: instruction and input), so make them "
-        "that before you train",
+        "sharegpt": "ShareGPT's role names were mapped (human to user, gpt to assistant …); TRL itself does not, so "
+        "map them before you train",
+        "alpaca": "TRL knows no Alpaca columns; the rows were made messages (user: instruction and input), so make "
+        "them that before you train",
         "preference": "the chosen answers were judged as TRL's SFTTrainer would train on them",
     }
 
@@ -166,8 +166,8 @@ def _rendered(
 
 
 def _labels(conversation: Conversation, options: TrainOptions) -> list[int]:
-    """``sft_trainer.py`` L1404-1430: a ``labels`` column is used as it is; else a token is trained where every mask that
-    counts is set: ``assistant_masks`` always, ``completion_mask`` with ``completion_only_loss`` alone."""
+    """``sft_trainer.py`` L1404-1430: a ``labels`` column is used as it is; else a token is trained where every mask
+    that counts is set: ``assistant_masks`` always, ``completion_mask`` with ``completion_only_loss`` alone."""
     if conversation.labels is not None:
         return conversation.labels
     masks = conversation.masks or {}
