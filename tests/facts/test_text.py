@@ -54,8 +54,12 @@ SCANNERS = {name: Scanner(*parts) for name, parts in TOKENIZERS.items()}
 CASES = yaml.safe_load(Path(__file__).with_name("text_cases.yaml").read_text(encoding="utf-8"))
 
 
+def listed(contents: list[str], row: list[int], message: list[int], field: list[str], role: list[str]) -> Texts:
+    return Texts(contents, lambda i: (row[i], message[i], field[i], role[i]))
+
+
 def one(text: str, field: str = "content", role: str = "assistant") -> Texts:
-    return Texts([text], [0], [0], [field], [role])
+    return listed([text], [0], [0], [field], [role])
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
@@ -82,7 +86,7 @@ def test_case_names_are_unique() -> None:
 
 
 def test_a_hit_says_where() -> None:
-    texts = Texts(
+    texts = listed(
         ["fine", "a\0b", "ok<｜im_end｜>"], [0, 3, 3], [0, -1, 4], ["content", "text", "content"], ["user"] * 3
     )
     found = scan(texts, *TOKENIZERS["qwen3"])
@@ -95,7 +99,7 @@ def test_a_hit_says_where() -> None:
 
 
 def test_the_severest_of_a_row_comes_first_and_all_are_counted() -> None:
-    texts = Texts(
+    texts = listed(
         ["a <|end_of_sentence|> b", "b<|end_of_sentence|>"], [7, 7], [0, 1], ["content"] * 2, ["user", "assistant"]
     )
     hit = SCANNERS["deepseek-coder"].scan(texts)["confusable"][7]
@@ -103,7 +107,7 @@ def test_the_severest_of_a_row_comes_first_and_all_are_counted() -> None:
 
 
 def test_mojibake_of_a_row_is_counted_over_its_texts() -> None:
-    texts = Texts(["fiancÃ©", "clichÃ©", "cafÃ©"], [0, 0, 1], [0, 1, 0], ["content"] * 3, ["user"] * 3)
+    texts = listed(["fiancÃ©", "clichÃ©", "cafÃ©"], [0, 0, 1], [0, 1, 0], ["content"] * 3, ["user"] * 3)
     found = SCANNERS["qwen3"].scan(texts)["damage"]
     assert list(found) == [0]
     assert found[0]["count"] == 2
@@ -223,7 +227,7 @@ FIELDS = ("content", "text", "reasoning_content", "prompt")
 def test_a_batch_is_its_texts(name: str, rows: list[tuple[str, str, bool]]) -> None:
     scanner = SCANNERS[name]
     roles = ["assistant" if answer else "user" for _, _, answer in rows]
-    batch = Texts(
+    batch = listed(
         [text for text, _, _ in rows], list(range(len(rows))), [0] * len(rows), [f for _, f, _ in rows], roles
     )
     found = scanner.scan(batch)
@@ -306,14 +310,14 @@ REAL = {
 @pytest.mark.parametrize("name", sorted(REAL))
 def test_real_rows(name: str, tokenizer: str) -> None:
     rows = json.loads(realdata.require(f"llamafactory/{name}_demo.json").read_text(encoding="utf-8"))
-    texts = Texts([], [], [], [], [])
+    contents: list[str] = []
+    owners: list[int] = []
     for row, record in enumerate(rows):
         for text in strings(record):
-            texts.contents.append(text)
-            texts.row.append(row)
-            texts.message.append(0)
-            texts.field.append("content")
-            texts.role.append("assistant")
+            contents.append(text)
+            owners.append(row)
+    count = len(contents)
+    texts = listed(contents, owners, [0] * count, ["content"] * count, ["assistant"] * count)
     found = SCANNERS[tokenizer].scan(texts)
     assert {fact: {row: hit["code"] for row, hit in rows.items()} for fact, rows in found.items()} == REAL[name]
 

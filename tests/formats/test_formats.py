@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lorads.errors import UsageError
 from lorads.formats import Columns, Conversation, Misfit, formats, normalise, recognise
+from lorads.formats.base import DEFAULT_COLUMNS
 
 CASES = yaml.safe_load(Path(__file__).with_name("cases.yaml").read_text(encoding="utf-8"))
 
@@ -87,10 +88,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-columns = st.sampled_from(
-    ["messages", "conversations", "instruction", "input", "output", "history", "system", "prompt", "completion"]
-    + ["text", "chosen", "rejected", "tools", "input_ids", "labels", "completion_mask"]
-)
+columns = st.sampled_from([*DEFAULT_COLUMNS, "completion_mask", "response"])
 messages = st.lists(
     st.fixed_dictionaries(
         {},

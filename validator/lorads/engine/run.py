@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import re
 import sys
 import warnings
 from collections import deque
@@ -145,12 +146,12 @@ def _work(block: Block, format_name: str, path: str) -> BlockResult:
 
 
 def _can_fork() -> bool:
-    """Whether a forked process would work: not when polars has started its threads here, since a copy of this process
-    would wait for them for ever."""
+    """Whether a forked process would work: not when polars has run a query here, since a copy would wait
+    for ever for the threads of its pool (``polars-0`` …). Importing polars starts none of them."""
     if sys.platform != "linux":
         return False
-    names = (task / "comm" for task in Path("/proc/self/task").iterdir())
-    return not any(name.read_text(errors="replace").startswith("polars") for name in names)
+    names = ((task / "comm").read_text(errors="replace") for task in Path("/proc/self/task").iterdir())
+    return not any(re.match(r"polars-\d", name) for name in names)
 
 
 class Workers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -221,16 +221,18 @@ def _label_facts(
 
 
 class Count:
-    """How many flags are set between two positions; nothing is summed where all are."""
+    """How many flags are set between two positions, told by the ones that are not: mostly few, or none."""
 
-    __slots__ = ("_before", "all")
+    __slots__ = ("_unset", "all")
 
     def __init__(self, flags: npt.NDArray[np.bool_]) -> None:
-        self.all = bool(flags.all())
-        self._before = None if self.all else np.concatenate([np.zeros(1, np.int64), np.cumsum(flags, dtype=np.int64)])
+        self._unset = np.flatnonzero(~flags)
+        self.all = not len(self._unset)
 
     def between(self, begin: npt.NDArray[np.int64], end: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        return end - begin if self._before is None else np.asarray(self._before[end] - self._before[begin])
+        if self.all:
+            return end - begin
+        return end - begin - (np.searchsorted(self._unset, end) - np.searchsorted(self._unset, begin))
 
 
 def _only_where(mask: npt.NDArray[np.bool_], series: pl.Series) -> pl.Series:
@@ -462,24 +464,22 @@ def _place_in_tokens(labels: LabelBatch, row: int, hit: Hit) -> None:
 
 
 def texts_of(conversations: Sequence[Conversation]) -> Texts:
-    """Every text of a batch, with whose it is."""
-    texts = Texts([], [], [], [], [])
-    for row, conversation in enumerate(conversations):
+    """Every text of a batch; whose it is, is worked out for the few that are asked about."""
+    contents: list[str] = []
+    starts = [0]
+    for conversation in conversations:
+        plain = conversation.contents
+        contents += plain if plain is not None else [text for *_, text in _texts_of(conversation)]
+        starts.append(len(contents))
+
+    def about(i: int) -> tuple[int, int, str, str]:
+        row = bisect_right(starts, i) - 1
+        conversation, place = conversations[row], i - starts[row]
         if conversation.contents is not None and conversation.roles is not None:
-            count = len(conversation.contents)
-            texts.contents += conversation.contents
-            texts.row += [row] * count
-            texts.message += range(count)
-            texts.field += ["content"] * count
-            texts.role += conversation.roles
-        else:
-            for message, field_, role, text in _texts_of(conversation):
-                texts.contents.append(text)
-                texts.row.append(row)
-                texts.message.append(message)
-                texts.field.append(field_)
-                texts.role.append(role)
-    return texts
+            return row, place, "content", conversation.roles[place]
+        return row, *_texts_of(conversation)[place][:3]
+
+    return Texts(contents, about)
 
 
 def _texts_of(conversation: Conversation) -> list[tuple[int, str, str, str]]:

@@ -88,7 +88,7 @@ FACTS: Final[dict[str, Fact]] = {
     "label_tokens_fed": Fact("i64", "the same in what the trainer feeds"),
     "answer_tokens": Fact(
         "i64",
-        "trained tokens of answers (content, thinking, tool calls of assistant messages; a whole text), before truncation",
+        "trained tokens of answers (content, thinking, tool calls of the assistant; a whole text), untruncated",
     ),
     "answer_tokens_fed": Fact("i64", "the same in what the trainer feeds"),
     "terminated": Fact(
@@ -108,7 +108,7 @@ FACTS: Final[dict[str, Fact]] = {
     ),
     "control_token": Fact(
         HIT,
-        "control tokens that come from content: code boundary (BOS, EOS or a role opener in a trained answer) or inside",
+        "control tokens that come from content: code boundary (BOS, EOS, role opener in a trained answer) or inside",
     ),
     "foreign_markup": Fact(
         HIT, "turn markers of another model family: code boundary or inside, expected the family's name"

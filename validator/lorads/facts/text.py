@@ -6,9 +6,8 @@ texts that hold something suspicious are read with regular expressions (``markup
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -31,18 +30,14 @@ _BAR, _WIDE, _ENTERS, _SUSPECT, _LEAD, _CONTINUATION = 1, 2, 4, 8, 16, 32
 
 @dataclass(slots=True)
 class Texts:
-    """Every text of a batch of conversations, in order: five lists of equal length."""
+    """Every text of a batch of conversations, in order."""
 
     contents: list[str]
     """Message contents, reasoning, text rows, prompts, completions."""
-    row: list[int]
-    """Index of the conversation in the batch."""
-    message: list[int]
-    """Index of the message, -1 for a text, prompt or completion."""
-    field: list[str]
-    """``content``, ``reasoning_content``, ``text``, ``prompt``, ``completion`` …"""
-    role: list[str]
-    """Role of the message; ``assistant`` for a text and a completion."""
+    about: Callable[[int], tuple[int, int, str, str]]
+    """Of the i-th text: index of the conversation in the batch; index of the message (-1 for a text, prompt or
+    completion); field (``content``, ``reasoning_content``, ``text``, ``prompt``, ``completion`` …); role of the message
+    (``assistant`` for a text and a completion)."""
 
 
 class Scanner:
@@ -63,7 +58,8 @@ class Scanner:
         marked, broken = self._suspects(texts)
         found: dict[str, dict[int, list[tuple[int, Place]]]] = {fact: {} for fact in FACTS}
         for i in marked:
-            result = self._markup.find(texts.contents[i], texts.field[i], texts.role[i])
+            _, _, field, role = texts.about(i)
+            result = self._markup.find(texts.contents[i], field, role)
             _keep(found["confusable"], texts, i, result.confusable)
             _keep(found["foreign_markup"], texts, i, result.foreign)
         for i in broken:
@@ -91,9 +87,8 @@ class Scanner:
             found = look("\n".join(contents) + "\n\n\n")
             if not any(map(len, found)):
                 continue
-            starts = np.fromiter(
-                accumulate(map(len, contents), lambda at, length: at + length + 1, initial=0), np.int64
-            )
+            lengths = np.fromiter(map(len, contents), np.int64, len(contents))
+            starts = np.cumsum(lengths + 1) - (lengths + 1)
             for places, into in zip(found, (marked, broken), strict=True):
                 into.update(group[k] for k in np.unique(np.searchsorted(starts, places, "right") - 1).tolist())
         return sorted(marked), sorted(broken)
@@ -163,7 +158,7 @@ _FLAGS: Final = _flags()
 
 def _keep(rows: dict[int, list[tuple[int, Place]]], texts: Texts, i: int, places: list[Place]) -> None:
     if places:
-        rows.setdefault(int(texts.row[i]), []).extend((i, place) for place in places)
+        rows.setdefault(texts.about(i)[0], []).extend((i, place) for place in places)
 
 
 def _hits(
@@ -176,16 +171,17 @@ def _hits(
         if not places:
             continue
         i, first = min(places, key=lambda at: (severest_first.index(at[1].code), at[0], at[1].begin))
+        _, message, field, _ = texts.about(i)
         hit = Hit(
             code=first.code,
-            field=texts.field[i],
+            field=field,
             begin=first.begin,
             end=first.end,
             text=first.text[:_EXCERPT],
             count=len(places),
         )
-        if texts.message[i] >= 0:
-            hit["message_index"] = int(texts.message[i])
+        if message >= 0:
+            hit["message_index"] = message
         if first.expected is not None:
             hit["expected"] = first.expected
         if first.token_id is not None:

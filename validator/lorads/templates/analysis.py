@@ -23,8 +23,8 @@ _MADE = (nodes.List, nodes.Dict, nodes.Tuple, nodes.Add)
 _OBJECT = "(object)"
 """Marks variables that stand for a namespace as such."""
 _NESTING_FILTERS = frozenset(["batch", "slice", "groupby", "zip"])
-_SHORT = 32
-"""Length tests up to this number are caught by rendering contents of different lengths."""
+_LONGEST = 5000
+"""Tests of lengths up to this number are caught by plans, which render contents of one and of 6,000 characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,9 @@ class _Finder:
             return {text for pair in node.items for text in self._constants(pair.key)}
         if isinstance(node, nodes.Add | nodes.Concat):
             return set(_strings(node))
+        if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):  # '</think>'.strip()
+            found = self._constants(node.node.node)
+            return found | set(map(str.strip, found))
         return set()
 
 
@@ -147,7 +150,7 @@ def _is_long_length_test(number: nodes.Node, other: nodes.Node) -> bool:
     return (
         isinstance(number, nodes.Const)
         and isinstance(number.value, int)
-        and abs(number.value) > _SHORT
+        and abs(number.value) > _LONGEST
         and any(
             filter_.name in _LENGTHS
             for filter_ in [*other.find_all(nodes.Filter), other]

@@ -21,7 +21,7 @@ from lorads.templates.marks import common_prefix
 from lorads.templates.probes import Probe, is_plain, probes
 from lorads.templates.values import plain, with_reasoning_aliases
 
-_FORMAT = 1
+_FORMAT = 2
 """Raise it when probes, analysis or engines change, so that old verdicts are forgotten."""
 
 
