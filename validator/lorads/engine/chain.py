@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockResult", "Chain", "PlanMismatch"]
 
-NO_ROWS: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
+EXCERPTS = 3
+"""Findings of a rule in a block that come with their tokens: as many as a report shows."""
 
 
 @dataclass(slots=True)
@@ -158,8 +159,8 @@ class Chain:
         result.rows = len(batch.records.values)
         result.lines = batch.records.line_count
         result.bad_lines = sum(1 for problem in batch.records.problems if problem.index is None)
-        fed = facts.select("tokens_fed", "label_tokens_fed").sum().row(0)
-        result.tokens, result.label_tokens = int(fed[0] or 0), int(fed[1] or 0)
+        result.tokens = int(facts["tokens_fed"].sum() or 0)
+        result.label_tokens = int(facts["label_tokens_fed"].sum() or 0)
         result.rows_kept = len(batch.conversations) - len(batch.labels.dropped) - len(batch.labels.failures)
         if facts.height:
             self.judge(batch, facts, path, result)
@@ -198,8 +199,8 @@ class Judge:
         self.expressions += [expression.fill_null(0).alias(f"key:{id_}") for id_, expression in self.keys.items()]
 
     def __call__(self, batch: Batch, facts: pl.DataFrame, path: str, result: BlockResult) -> None:
-        answers = facts.select(self.expressions)
-        fired = {id_: answers[id_].to_numpy() for id_ in self.evaluated}
+        answers = {series.name: series.to_numpy() for series in facts.select(self.expressions).get_columns()}
+        fired = {id_: answers[id_] for id_ in self.evaluated}
         hidden = {id_: np.zeros(facts.height, np.bool_) for id_ in self.told}
         for id_, others in self.precedence.items():
             if not fired[id_].any():
@@ -213,12 +214,12 @@ class Judge:
             lines = facts["line"].fill_null(-1).to_numpy()[is_row]
             result.row_lines = lines if len(lines) and lines[0] >= 0 else None
         for id_ in self.applies:
-            possible = answers[f"applies:{id_}"].to_numpy() if f"applies:{id_}" in answers.columns else is_row
+            possible = answers.get(f"applies:{id_}", is_row)
             result.applicable[id_] = int((possible & ~hidden[id_]).sum())
         for id_, rule in self.told.items():
             failing = fired[id_] & ~hidden[id_]
             if isinstance(rule, DatasetRule):
-                result.keys[id_] = answers[f"key:{id_}"].cast(pl_u64()).to_numpy()[is_row]
+                result.keys[id_] = answers[f"key:{id_}"][is_row]
                 result.absent[id_] = ~failing[is_row]
                 continue
             where = np.flatnonzero(failing)
@@ -246,10 +247,13 @@ class Judge:
         for severity in set(severities):
             count = severities.count(severity) if varies else len(where)
             result.counts[rule.id, severity] = result.counts.get((rule.id, severity), 0) + count
-        for row, severity in zip(rows[:limit], severities[:limit], strict=True):
-            result.findings.append(self._finding(rule, row, severity, batch, path))
+        for i, (row, severity) in enumerate(zip(rows[:limit], severities[:limit], strict=True)):
+            finding = self._finding(rule, row, severity, path)
+            if i < EXCERPTS:
+                finding.excerpt = excerpt(batch, self.chain.tokenizer, row, finding.tokens)
+            result.findings.append(finding)
 
-    def _finding(self, rule: Rule, row: dict[str, Any], severity: Severity, batch: Batch, path: str) -> Finding:
+    def _finding(self, rule: Rule, row: dict[str, Any], severity: Severity, path: str) -> Finding:
         place = row.get(rule.place) if rule.place else None
         place = place or {}
         begin, end = place.get("begin"), place.get("end")
@@ -269,12 +273,5 @@ class Judge:
             field=place.get("field"),
             chars=None if begin is None or end is None else (begin, end),
             tokens=None if first is None or last is None else (first, last),
-            excerpt=excerpt(batch, self.chain.tokenizer, row, None if first is None or last is None else (first, last)),
             digest=digest,
         )
-
-
-def pl_u64() -> Any:
-    import polars as pl
-
-    return pl.UInt64

@@ -46,6 +46,18 @@ class FactContext:
     bos_is_marker: bool = field(init=False)
     """BOS also ends or opens turns (GPT-2, SmolLM2), so that it may stand anywhere."""
 
+    _constants: dict[tuple[str, ...], list[pl.Expr]] = field(default_factory=dict)
+
+    def constants(self, names: tuple[str, ...]) -> list[pl.Expr]:
+        """Columns that are the same in every row: the model's and the trainer's limits, null for all others."""
+        import polars as pl
+
+        if names not in self._constants:
+            known = {"embedding_rows": self.tokenizer.embedding_rows, "max_length": self.max_length}
+            schema = polars_schema()
+            self._constants[names] = [pl.lit(known.get(name), dtype=schema[name]).alias(name) for name in names]
+        return self._constants[names]
+
     def __post_init__(self) -> None:
         tokenizer = self.tokenizer
         special = tokenizer.special
@@ -118,9 +130,14 @@ def facts_of(batch: Batch, context: FactContext) -> pl.DataFrame:
     positions = np.asarray(batch.positions, np.int64)
     for name, values in _label_facts(batch, context, hits).items():
         columns[name] = _spread(values, positions, rows)
-    kinds = [conversation.kind.value for conversation in batch.conversations]
-    columns["kind"] = _spread_texts(kinds, batch.positions, rows)
-    columns["dropped"] = _spread_texts([batch.labels.dropped.get(i) for i in range(len(kinds))], batch.positions, rows)
+    kinds = [conversation.kind for conversation in batch.conversations]
+    if kinds.count(kinds[0]) == rows if kinds else False:
+        columns["kind"] = pl.Series([kinds[0].value]).new_from_index(0, rows)
+    else:
+        columns["kind"] = _spread_texts([kind.value for kind in kinds], batch.positions, rows)
+    if batch.labels.dropped:
+        reasons = [batch.labels.dropped.get(i) for i in range(len(kinds))]
+        columns["dropped"] = _spread_texts(reasons, batch.positions, rows)
     _problem_hits(batch, hits)
     _text_hits(batch, context, hits)
     _render_hits(batch, context, hits)
@@ -132,19 +149,15 @@ def facts_of(batch: Batch, context: FactContext) -> pl.DataFrame:
 
     schema = polars_schema()
     series: list[pl.Series] = []
-    empty: list[pl.Expr] = []
+    missing: list[str] = []
     for name, fact in FACTS.items():
-        dtype = schema[name]
         if fact.dtype == HIT and hits[name]:
-            series.append(_hit_series(name, hits[name], rows, dtype))
+            series.append(_hit_series(name, hits[name], rows, schema[name]))
         elif name in columns:
-            values = columns[name]
-            ready = isinstance(values, pl.Series) and values.dtype == dtype
-            series.append(values.alias(name) if ready else pl.Series(name, values, dtype=dtype))
+            series.append(_series(name, columns[name], schema[name]))
         else:
-            constants = {"embedding_rows": context.tokenizer.embedding_rows, "max_length": context.max_length}
-            empty.append(pl.lit(constants.get(name), dtype=dtype).alias(name))
-    frame = pl.DataFrame(series).with_columns(empty).select(list(FACTS))
+            missing.append(name)
+    frame = pl.DataFrame(series).with_columns(context.constants(tuple(missing)))
     lost_early = _lost_early(batch)
     if lost_early:
         flags = np.zeros(rows, np.bool_)
@@ -198,7 +211,7 @@ def _label_facts(
     first, last = segments.bounds[:-1], segments.bounds[1:]
     out["answer_tokens"] = _sum_segments(trained.between(first, last) * answer, segments.rows)
     out["answer_tokens_fed"] = _sum_segments(fed.between(first, last) * answer, segments.rows) * alive
-    out["messages"] = np.fromiter((len(c.messages) for c in conversations), np.int32, rows)
+    out["messages"] = np.fromiter([len(c.messages) for c in conversations], np.int32, rows)
     out["answers"] = message_answers
 
     largest = np.zeros(rows, np.int64)
@@ -248,7 +261,7 @@ def _sum_segments(values: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) ->
     return np.asarray(total[rows[1:]] - total[rows[:-1]])
 
 
-_flags_of_roles: dict[tuple[str, ...], npt.NDArray[np.bool_]] = {}
+_flags_of_roles: dict[tuple[str, ...] | None, npt.NDArray[np.bool_]] = {}
 
 
 def _answers_of(conversation: Conversation) -> npt.NDArray[np.bool_]:
@@ -277,7 +290,11 @@ def _answers_of(conversation: Conversation) -> npt.NDArray[np.bool_]:
 def _answer_segments(batch: Batch) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
     """Which segments belong to an answer (shape (segments,)), and how many answers each row has (shape (rows,))."""
     segments = batch.labels.segments
-    flags = [_answers_of(conversation) for conversation in batch.conversations]
+    known = _flags_of_roles
+    flags = [
+        known[c.roles] if c.roles in known and not c.prompt_messages and c.train is None else _answers_of(c)
+        for c in batch.conversations
+    ]
     if not flags:
         return np.zeros(0, np.bool_), np.zeros(0, np.int32)
     lengths = np.fromiter(map(len, flags), np.int64, len(flags))
@@ -419,9 +436,9 @@ def _record_hit(problem: Problem) -> Hit:
 
 
 def _problem_hits(batch: Batch, hits: dict[str, dict[int, Hit]]) -> None:
-    for position, conversation in zip(batch.positions, batch.conversations, strict=True):
-        for problem in conversation.problems:
-            hits[RULE_FACT[problem.rule]].setdefault(position, _problem_hit(problem))
+    for i, problems in enumerate([conversation.problems for conversation in batch.conversations]):
+        for problem in problems:
+            hits[RULE_FACT[problem.rule]].setdefault(batch.positions[i], _problem_hit(problem))
 
 
 def _text_hits(batch: Batch, context: FactContext, hits: dict[str, dict[int, Hit]]) -> None:
@@ -571,6 +588,13 @@ def _is_thinking(item: Lost, messages: Sequence[Mapping[str, Any]]) -> bool:
     if not isinstance(content, str) or "</think>" not in content:
         return False
     return item.excerpt.strip() in content[: content.rindex("</think>") + len("</think>")]
+
+
+def _series(name: str, values: npt.NDArray[Any] | pl.Series, dtype: Any) -> pl.Series:
+    import polars as pl
+
+    series = values.alias(name) if isinstance(values, pl.Series) else pl.Series(name, values)
+    return series if series.dtype == dtype else series.cast(dtype)
 
 
 def _hit_series(name: str, hits: Mapping[int, Hit], rows: int, dtype: Any) -> pl.Series:

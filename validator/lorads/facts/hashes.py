@@ -10,18 +10,14 @@ from lorads.tokenizers import Ids
 _STEP = 0x9E3779B97F4A7C15
 _BACK = pow(_STEP, -1, 2**64)
 _powers: dict[int, npt.NDArray[np.uint64]] = {}
-_words: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
 _TOKENS_AT_ONCE = 1 << 17
-_WORDS_UP_TO = 1 << 22
-"""Ids beyond this (no tokenizer has them; a row of ready ids may) share the words of smaller ones."""
 
 
 def sequence_hash(ids: Ids, trained: npt.NDArray[np.bool_], all_trained: bool) -> npt.NDArray[np.uint64]:
     """A 64-bit hash of each row's ids and labels, shape (rows,).
 
-    Every id stands for a random word (its complement where the label is -100); a row is the polynomial of its words in
-    an odd constant, modulo 2**64, mixed with its length. Among a million different rows some two share a hash with a
-    chance of about 3e-8.
+    A row is the polynomial of its ids (their complements where the label is -100) in an odd constant, modulo 2**64,
+    mixed with its length. Among a million different rows some two share a hash with a chance of about 3e-8.
     """
     starts = ids.starts
     out = np.zeros(len(starts) - 1, np.uint64)
@@ -39,8 +35,8 @@ def sequence_hash(ids: Ids, trained: npt.NDArray[np.bool_], all_trained: bool) -
 def _polynomials(
     flat: npt.NDArray[np.int32], starts: npt.NDArray[np.int64], masked: npt.NDArray[np.bool_] | None
 ) -> npt.NDArray[np.uint64]:
-    largest = int(flat.max()) if len(flat) else 0
-    words = _words_to(largest + 1)[flat if largest < _WORDS_UP_TO else flat % _WORDS_UP_TO]
+    words = flat.astype(np.uint64)
+    words += np.uint64(1)
     if masked is not None:
         np.invert(words, out=words, where=masked)
     words *= _powers_to(_STEP, len(flat))
@@ -60,15 +56,6 @@ def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     values *= np.uint64(0x94D049BB133111EB)
     values ^= values >> np.uint64(31)
     return values
-
-
-def _words_to(size: int) -> npt.NDArray[np.uint64]:
-    """One word an id, always the same; kept, and doubled in length where they do not reach."""
-    global _words
-    if len(_words) < min(size, _WORDS_UP_TO):
-        length = min(max(size, 2 * len(_words), 1 << 15), _WORDS_UP_TO)
-        _words = mix(np.arange(1, length + 1, dtype=np.uint64) * np.uint64(_STEP))
-    return _words
 
 
 def _powers_to(base: int, size: int) -> npt.NDArray[np.uint64]:

@@ -10,6 +10,7 @@ A record that could not be read (``row`` null) has null everywhere but in the co
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ FACTS: Final[dict[str, Fact]] = {
 }
 
 
+@cache
 def polars_schema() -> dict[str, pl.DataType | type[pl.DataType]]:
     """The Arrow types of ``FACTS`` as polars names them."""
     import polars as pl

@@ -41,7 +41,7 @@ class Finding:
     tokens: tuple[int, int] | None = None
     """First and one-past-last token in the row's input_ids before truncation."""
     excerpt: list[Token] = dataclasses.field(default_factory=list)
-    """The tokens around the place, for reports that show them."""
+    """The tokens around the place, for reports that show them; only with the first findings of each rule."""
     digest: str = ""
     """Hash of the row's content: what keeps a fingerprint the same when rows move."""
 
