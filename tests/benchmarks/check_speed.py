@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 BARE = """
-import sys, time, os, numpy, orjson
+import os, sys, time, numpy, orjson
 from fastokens._native import Tokenizer
 tokenizer = Tokenizer.from_json_str(open(sys.argv[1], encoding="utf-8").read())
 texts = [orjson.loads(line)["text"] for line in open(sys.argv[2], "rb")]
@@ -47,7 +47,7 @@ print(orjson.dumps({"wall": time.perf_counter() - begin,
 """
 
 MAP = """
-import os, sys, time, orjson
+import json, os, sys, time
 os.environ["HF_HUB_OFFLINE"] = "1"
 import datasets
 from transformers import AutoTokenizer
@@ -59,7 +59,7 @@ def encode(row):
     return {"input_ids": tokenizer.apply_chat_template(row["messages"], tokenize=True, return_dict=True)["input_ids"]}
 begin = time.perf_counter()
 data.map(encode, num_proc=int(sys.argv[4]))
-print(orjson.dumps({"wall": time.perf_counter() - begin}).decode() if hasattr(orjson, "dumps") else "")
+print(json.dumps({"wall": time.perf_counter() - begin}))
 """
 
 

@@ -30,6 +30,9 @@ SAMPLE_ROWS = 200
 IN_FLIGHT = 2
 """Blocks a worker may have waiting, so that it never idles and memory stays bounded."""
 
+WORTH_PROCESSES = 8
+"""Blocks from which on several processes are quicker than one."""
+
 Progress = Callable[[int], None]
 """Called with the bytes read so far."""
 
@@ -81,7 +84,7 @@ def _check(sources: Sequence[Source], settings: Settings, progress: Progress | N
     chain = Chain(settings, total_bytes=total)
     inputs: list[Input] = []
     merge = Merge(settings, chain.selection)
-    parallel = settings.processes > 1 and (total is None or total > 2 * settings.block_bytes)
+    parallel = settings.processes > 1 and (total is None or total > WORTH_PROCESSES * settings.block_bytes)
     with Workers(chain, settings.processes if parallel else 1) as workers:
         done = 0
         for source in sources:
@@ -171,6 +174,7 @@ class Workers:
         if self.processes > 1:
             _chain = self.chain
             _ = self.chain.judge, self.chain.context
+            gc.freeze()  # so that no collection in a worker writes to, and thereby copies, what it shares with us
             with warnings.catch_warnings():
                 # Python warns of any second thread; the ones that would matter are looked for in _can_fork
                 warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
@@ -188,6 +192,7 @@ class Workers:
         _chain = None
         if self.pool is not None:
             self.pool.shutdown(wait=True, cancel_futures=True)
+            gc.unfreeze()
 
     def results(self, blocks: Iterator[Block], format_name: str, path: str) -> Iterator[tuple[Block, BlockResult]]:
         if self.pool is None:

@@ -35,7 +35,7 @@ class Settings:
     max_findings: int = 200
     workers: int | None = None
     """Processes; None for one a core. Small inputs are done in this process whatever it says."""
-    block_bytes: int = 2 << 20
+    block_bytes: int = 1 << 20
     encoder: Literal["auto", "tokenizers"] = "auto"
     plans: bool = True
     """Put renders together from pieces where the template allows it."""
