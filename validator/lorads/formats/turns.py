@@ -145,7 +145,7 @@ def empty_answer(content: Any, missing: bool, index: int | None, field: str) -> 
         "FMT004",
         code,
         what,
-        "write the answer, or take the row out (lorads fix does that and keeps the row in the quarantine file)",
+        "write the answer, or take the row out",
         index,
         field,
     )

@@ -65,8 +65,6 @@ class Page:
                 f"trainer {trainer.name} {trainer.version}, {limit}"
             )
         )
-        for note in report.notes:
-            self._line(Text(f"note: {escape(note)}", style="dim"), indent=6)
 
     def _rule(self, findings: list[Finding]) -> None:
         first = findings[0]
@@ -145,6 +143,8 @@ class Page:
             f"{summary.tokens:,} tokens."
         )
         self._line(verdict)
+        for note in report.notes:
+            self._line(Text(f"note: {escape(note)}", style="dim"), indent=6)
         if summary.by_rule:
             worst = min(summary.by_rule, key=lambda id_: (-self._rank(id_), id_))
             self._line(

@@ -32,3 +32,9 @@ class RaisedError(Exception):
 
 class BrokenError(Exception):
     """The template can't render this conversation: an undefined name, a wrong type, a refused attribute."""
+
+    def __init__(self, message: str) -> None:
+        # the frozen containers that templates are given go by the names of what they stand for
+        for name, shown in (("lorads.templates.values.", ""), ("FrozenDict", "dict"), ("FrozenList", "list")):
+            message = message.replace(name, shown)
+        super().__init__(message)
