@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import realdata
 import yaml
 
+import realdata
 from lorads.engine import Settings, check
 
 REVIEWED = yaml.safe_load(Path(__file__).with_name("realdata_reviewed.yaml").read_text(encoding="utf-8"))

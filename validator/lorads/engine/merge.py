@@ -105,7 +105,7 @@ class Merge:
         rule = self.rules[id_]
         assert isinstance(rule, DatasetRule)
         chunks = self.keys[id_]
-        keys = np.concatenate([chunk.keys[~chunk.absent] for chunk in chunks])
+        keys = np.concatenate([chunk.present() for chunk in chunks])
         order = np.argsort(keys, kind="stable")
         ranked = keys[order]
         same = np.flatnonzero(ranked[1:] == ranked[:-1]) + 1
@@ -153,6 +153,9 @@ class Keys:
 
     __slots__ = ("absent", "file", "keys", "lines", "row")
 
+    absent: npt.NDArray[np.bool_] | None
+    """Rows that take no part; None when all do."""
+
     def __init__(
         self,
         file: int,
@@ -161,11 +164,16 @@ class Keys:
         absent: npt.NDArray[np.bool_],
         lines: npt.NDArray[np.int64] | None,
     ) -> None:
-        self.file, self.row, self.keys, self.absent = file, row, keys, absent
+        self.file, self.row, self.keys = file, row, keys
+        self.absent = absent if absent.any() else None
         # lines that follow the rows one by one need no array of their own
         self.lines: npt.NDArray[np.int64] | int | None = lines
         if lines is not None and len(lines) and lines[-1] - lines[0] == len(lines) - 1:
             self.lines = int(lines[0])
+
+    def present(self) -> npt.NDArray[np.uint64]:
+        """The keys of the rows that take part."""
+        return self.keys if self.absent is None else self.keys[~self.absent]
 
 
 class Rows:
@@ -173,13 +181,15 @@ class Rows:
 
     def __init__(self, chunks: list[Keys]) -> None:
         self.chunks = chunks
-        counts = [int((~chunk.absent).sum()) for chunk in chunks]
+        counts = [len(chunk.present()) for chunk in chunks]
         self.first = np.cumsum([0, *counts])
 
     def __getitem__(self, place: int) -> tuple[int, int, int | None, int]:
         which = int(np.searchsorted(self.first, place, side="right")) - 1
         chunk = self.chunks[which]
-        inside = int(np.flatnonzero(~chunk.absent)[place - int(self.first[which])])
+        inside = place - int(self.first[which])
+        if chunk.absent is not None:
+            inside = int(np.flatnonzero(~chunk.absent)[inside])
         if chunk.lines is None:
             line = None
         elif isinstance(chunk.lines, int):

@@ -24,7 +24,7 @@ from lorads.templates.values import FrozenDict, FrozenList, plain, same_in_both,
 from lorads.templates.verdict import compile_reference, judge
 
 MAX_PLANS = 4096
-_WORTH_A_PLAN = {"minijinja": 12, "jinja2": 48}
+_WORTH_A_PLAN = {"minijinja": 256, "jinja2": 256}
 """Rows of one shape from which on a plan (some dozens of renders) costs less than rendering them in full."""
 _SAMPLE = 256
 _NOTHING: Mapping[str, str] = MappingProxyType({})
