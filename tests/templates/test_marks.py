@@ -209,3 +209,9 @@ def test_failures_keep_their_rows_empty() -> None:
 def test_messages_and_tools_that_are_no_objects(bad: dict[str, Any]) -> None:
     row = conversation(bad.get("messages", [{"role": "user", "content": "x"}]), bad.get("tools", []))
     assert Template(CHATML).render([row]).failures[0].kind == "error"
+
+
+def test_a_text_of_private_characters_leaves_others_to_mark_with() -> None:
+    text = "\U000f0000\U00100000\U00104000"
+    batch = Template(TWICE, plans=False).render([say(("user", text))])
+    assert content(batch, 0, 0) == text * 2

@@ -20,9 +20,9 @@ from lorads.templates.render import PART_CONTENT, PART_NONE, PART_REASONING, PAR
 from lorads.templates.values import REASONING_FIELDS, FrozenDict, FrozenList, plain, with_reasoning_aliases
 
 EXCERPT_CHARS = 80
-_PLANES = (0x100000, 0xF0000)
-"""Where private characters are taken from: the first code points of the two private planes."""
-_PLANE_SIZE = 0xFFF0
+_PLANES = tuple(plane + part for plane in (0x100000, 0xF0000) for part in (0, 0x4000, 0x8000, 0xC000))
+"""Where private characters are taken from: the two private planes in quarters, of which a text must leave one free."""
+_PLANE_SIZE = 0x3FF0
 _SPACES = "\u205f\u3000\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f"
 """White space that is trimmed like any other, but hardly ever occurs. One is put between edge white space and the rest
 of a text: where it is gone from the render, so is the edge."""
