@@ -62,7 +62,6 @@ def merged(files: list[list[int]], cuts: list[int], failing: set[int], limit: in
                         Finding(*("XXX002", "always", Severity.WARNING, "", i - begin, at, "m", "h"))
                     )
             merge.add(result)
-        merge.end()
     summary, findings = merge.finish()
     return summary, [(f.rule, f.severity, f.path, f.row, f.line, f.message) for f in findings]
 

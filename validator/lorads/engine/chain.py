@@ -21,8 +21,8 @@ from lorads.facts.compute import Batch, FactContext, facts_of
 from lorads.facts.roles import role_support
 from lorads.facts.text import Scanner
 from lorads.findings import DatasetRule, Finding, RowRule, Rule, Severity
-from lorads.findings.catalogue import load_catalogue, select
-from lorads.formats import Columns, Conversation, Misfit, normalise
+from lorads.findings.catalogue import Catalogue, Selection, load_catalogue, select
+from lorads.formats import Columns, Conversation, Misfit, normalise, recognise
 from lorads.sources import Block, read_block
 from lorads.templates import PlanMismatch, Template
 from lorads.tokenizers import Tokenizer, load
@@ -31,10 +31,11 @@ from lorads.trainers import TrainOptions, get
 if TYPE_CHECKING:
     import polars as pl
 
-    from lorads.sources import Records
+    from lorads.sources import Records, Source
 
 __all__ = ["BlockResult", "Chain", "PlanMismatch"]
 
+SAMPLE_ROWS = 200
 EXCERPTS = 3
 """Findings of a rule in a block that come with their tokens: as many as a report shows."""
 
@@ -108,11 +109,11 @@ class Chain:
         return Template(source, special=names, plans=self.settings.plans)
 
     @cached_property
-    def catalogue(self) -> Any:
+    def catalogue(self) -> Catalogue:
         return load_catalogue()
 
     @cached_property
-    def selection(self) -> Any:
+    def selection(self) -> Selection:
         settings = self.settings
         return select(self.catalogue, settings.select, settings.ignore, settings.severities)
 
@@ -128,6 +129,16 @@ class Chain:
     @cached_property
     def judge(self) -> Judge:
         return Judge(self)
+
+    def format_of(self, source: Source) -> tuple[str, str]:
+        """The format of a file, and what it was told by. Raises ``UsageError`` when its rows have no known one."""
+        if self.settings.format != "auto":
+            return self.settings.format, "chosen by --format"
+        sample = source.sample(SAMPLE_ROWS)
+        if not sample:
+            return "messages", "taken for it: no row could be read"
+        found = recognise(sample, source.path, self.columns)
+        return found.format, found.evidence
 
     def label(self, records: Records, format_name: str) -> Batch:
         """Conversations, ids and labels of a batch of records."""

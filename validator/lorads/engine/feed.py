@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lorads.engine.chain import Chain
-from lorads.engine.run import SAMPLE_ROWS
 from lorads.engine.settings import Settings
 from lorads.facts.compute import Batch
-from lorads.formats import recognise
 from lorads.sources import Limits, open_sources, read_block
 from lorads.templates import PlanMismatch
 from lorads.tokenizers import EngineMismatch
@@ -34,9 +32,7 @@ def label_files(paths: Sequence[str], settings: Settings) -> Iterator[Fed]:
     """Batch by batch what the trainer builds. Raises ``UsageError`` like ``check``."""
     chain = Chain(settings)
     for source in open_sources(paths, limits=Limits(block_bytes=settings.block_bytes)):
-        name = settings.format
-        if name == "auto":
-            name = recognise(source.sample(SAMPLE_ROWS), source.path, chain.columns).format
+        name, _ = chain.format_of(source)
         row = line = 0
         for block in source.blocks():
             records = read_block(block)

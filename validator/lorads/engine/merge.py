@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Merge:
-    """Takes the files one after the other (``begin``, ``add`` for each block in order, ``end``), then ``finish``."""
+    """Takes the files one after the other (``begin``, then ``add`` for each block in order), at the end ``finish``."""
 
     def __init__(self, settings: Settings, selection: Selection) -> None:
         self.settings = settings
@@ -30,7 +30,6 @@ class Merge:
         self.counts: dict[tuple[str, Severity], int] = defaultdict(int)
         self.applicable: dict[str, int] = defaultdict(int)
         self.files: list[Input] = []
-        self.notes: list[str] = []
         self.keys: dict[str, list[Keys]] = defaultdict(list)
         self.row = self.line = 0
 
@@ -69,11 +68,6 @@ class Merge:
             )
         self.row += result.rows
         self.line += result.lines
-
-    def end(self) -> None:
-        file = self.files[-1]
-        if file.rows == 0 and file.bad_lines == 0:
-            self.notes.append(f"{file.path}: no row in it")
 
     def finish(self) -> tuple[Summary, list[Finding]]:
         for id_ in self.keys:

@@ -21,12 +21,10 @@ from lorads.engine.merge import Merge
 from lorads.engine.settings import Settings
 from lorads.errors import LoradsError, UsageError
 from lorads.findings import Input, Report, TokenizerInfo, TrainerInfo
-from lorads.formats import recognise
 from lorads.sources import Block, Limits, Source, open_sources
 from lorads.templates import PlanMismatch
 from lorads.tokenizers import EngineMismatch, single_threaded
 
-SAMPLE_ROWS = 200
 IN_FLIGHT = 2
 """Blocks a worker may have waiting, so that it never idles and memory stays bounded."""
 
@@ -88,7 +86,7 @@ def _check(sources: Sequence[Source], settings: Settings, progress: Progress | N
     with Workers(chain, settings.processes if parallel else 1) as workers:
         done = 0
         for source in sources:
-            file = _input(source, settings, chain)
+            file = Input(source.path, *chain.format_of(source))
             inputs.append(file)
             merge.begin(file)
             for block, result in workers.results(source.blocks(), file.format, source.path):
@@ -97,7 +95,8 @@ def _check(sources: Sequence[Source], settings: Settings, progress: Progress | N
                 if progress is not None:
                     progress(done)
             file.bytes, file.sha256 = source.bytes_read, source.sha256
-            merge.end()
+            if not file.rows and not file.bad_lines:
+                raise UsageError(f"{file.path}: there is no row in it", "was it written or downloaded completely?")
     summary, findings = merge.finish()
     tokenizer, _special = chain.tokenizer, chain.tokenizer.special
     return Report(
@@ -114,22 +113,15 @@ def _check(sources: Sequence[Source], settings: Settings, progress: Progress | N
         TrainerInfo(chain.trainer.name, chain.trainer.version, chain.options.max_length, chain.options.train_on),
         summary,
         findings,
-        _notes(chain, inputs, merge),
+        _notes(chain, inputs),
     )
 
 
-def _notes(chain: Chain, inputs: Sequence[Input], merge: Merge) -> list[str]:
+def _notes(chain: Chain, inputs: Sequence[Input]) -> list[str]:
     formats = dict.fromkeys(file.format for file in inputs)
     told = [chain.trainer.format_notes[name] for name in formats if name in chain.trainer.format_notes]
     templates = [] if chain.template is None else chain.template.notes
-    return [*told, *chain.tokenizer.notes, *chain.tokenizer.special.disagreements, *templates, *merge.notes]
-
-
-def _input(source: Source, settings: Settings, chain: Chain) -> Input:
-    if settings.format != "auto":
-        return Input(source.path, settings.format, "chosen by --format")
-    found = recognise(source.sample(SAMPLE_ROWS), source.path, chain.columns)
-    return Input(source.path, found.format, found.evidence)
+    return [*told, *chain.tokenizer.notes, *chain.tokenizer.special.disagreements, *templates]
 
 
 _chain: Chain | None = None
