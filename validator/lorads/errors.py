@@ -14,3 +14,6 @@ class UsageError(LoradsError):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[type[UsageError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)

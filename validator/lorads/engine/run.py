@@ -98,7 +98,7 @@ def _check(sources: Sequence[Source], settings: Settings, progress: Progress | N
             if not file.rows and not file.bad_lines:
                 raise UsageError(f"{file.path}: there is no row in it", "was it written or downloaded completely?")
     summary, findings = merge.finish()
-    tokenizer, _special = chain.tokenizer, chain.tokenizer.special
+    tokenizer = chain.tokenizer
     return Report(
         __version__,
         inputs,
