@@ -15,5 +15,5 @@ class UsageError(LoradsError):
         self.message = message
         self.hint = hint
 
-    def __reduce__(self) -> tuple[type[UsageError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[UsageError], tuple[str, ...]]:
         return type(self), (self.message, self.hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import re
 import sys
 import warnings
@@ -131,6 +132,7 @@ def _start(settings: Settings, total_bytes: int | None) -> None:
     """In a worker: one thread each, since there is a worker a core; a spawned one builds what a forked one inherits."""
     global _chain
     single_threaded()
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # read at the first query, which no parent of a fork has made
     if _chain is None:
         _chain = Chain(settings, total_bytes=total_bytes)
 

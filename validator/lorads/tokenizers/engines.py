@@ -116,7 +116,7 @@ class TokenizersEngine:
             ) from None
         # encode_batch_fast leaves out offsets; the 1.0 series has it under the old name.
         self._batch = getattr(self._tokenizer, "encode_batch_fast", self._tokenizer.encode_batch)
-        _give_back_memory()
+        give_back_memory()
 
     def encode_flat(self, texts: list[str], add_special_tokens: bool = False) -> Ids:
         if _pool_is_lost(self.name):
@@ -173,7 +173,7 @@ class FastokensEngine:
         self._tokenizer: Any = _native.Tokenizer.from_json_str(model.decode("utf-8"))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        _give_back_memory()
+        give_back_memory()
 
     def encode_flat(self, texts: list[str]) -> Ids:
         if _pool_is_lost(self.name):
@@ -215,7 +215,7 @@ def _pool_is_lost(engine: EngineName) -> bool:
     return _forked_from.setdefault(engine, os.getpid()) != os.getpid()
 
 
-def _give_back_memory() -> None:
+def give_back_memory() -> None:
     """What building an engine needed and freed goes back to the system, where the C library can do that."""
     if sys.platform != "linux":
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,9 @@ class Tokenizer:
                 break
         if total_bytes is not None and total_bytes >= CHECK_FROM_BYTES:
             self._load_reference()
+            # all engines that a large input needs are there: what they were made from need not stay in memory
+            self._model, self._files = None, replace(self._files, model=b"")
+            engines.give_back_memory()
         return self._running().name
 
     def use_engine(self, name: EngineName) -> None:
@@ -217,8 +221,14 @@ class Tokenizer:
 
     def _model_bytes(self) -> bytes:
         if self._model is None:
-            self._model = orjson.dumps(compiled.edit(self._files, self._load_as)[0])
+            self._model = orjson.dumps(compiled.edit(self._whole_files(), self._load_as)[0])
         return self._model
+
+    def _whole_files(self) -> TokenizerFiles:
+        """The files with tokenizer.json, read again where it was let go of."""
+        if not self._files.model:
+            self._files = find(self.name, self._files.revision)
+        return self._files
 
     def _verdict_file(self, name: EngineName) -> str:
         return f"{self._key}.{name}-{engines.version(name)}-{engines.version('tokenizers')}.verdict"
@@ -302,7 +312,7 @@ class Tokenizer:
         return self._tokens
 
     def _read_tokens(self) -> list[str | None]:
-        model = compiled.edit(self._files, self._load_as)[0]
+        model = compiled.edit(self._whole_files(), self._load_as)[0]
         tokens: list[str | None] = [None] * self.vocab_size
         for token, number in pieces.vocabulary(model).items():
             tokens[number] = token
