@@ -164,6 +164,17 @@ def test_rules_and_explain() -> None:
     assert (result.exit_code, "did you mean" in result.output) == (2, True)
 
 
+def test_a_fault_of_lorads_itself_is_exit_2(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lorads.engine import run as engine
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(engine, "_check", broken)
+    result = run("check", data, "--tokenizer", "deepseek-coder")
+    assert (result.exit_code, "internal error: ZeroDivisionError: oh" in result.output) == (2, True)
+
+
 HOSTILE = "\x1b[31mred\x07 \u202eevil"
 
 

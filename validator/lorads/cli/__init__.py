@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -59,6 +60,18 @@ class Lazy(click.Group):
             hint = getattr(error, "hint", "")
             if hint:
                 click.echo(f"  → {escape(hint)}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("lorads: interrupted", err=True)
+            ctx.exit(130)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            # a gate that could not do its work must not look like one that found something (exit 1)
+            if os.environ.get("LORADS_TRACEBACK"):
+                raise
+            click.echo(f"lorads: internal error: {type(error).__name__}: {error}", err=True)
+            click.echo("  → this is a fault of lorads: LORADS_TRACEBACK=1 shows where; please report it", err=True)
             ctx.exit(2)
 
 

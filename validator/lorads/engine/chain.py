@@ -17,7 +17,8 @@ from lorads.engine.excerpts import excerpt
 from lorads.engine.settings import UNSET, Settings
 from lorads.errors import UsageError
 from lorads.facts import Facts
-from lorads.facts.compute import Batch, FactContext, facts_of
+from lorads.facts.batch import Batch, FactContext
+from lorads.facts.compute import facts_of
 from lorads.facts.roles import role_support
 from lorads.facts.text import Scanner
 from lorads.findings import DatasetRule, Finding, RowRule, Rule, Severity

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lorads.findings import Token
 
 if TYPE_CHECKING:
-    from lorads.facts.compute import Batch
+    from lorads.facts.batch import Batch
     from lorads.tokenizers import Tokenizer
 
 AROUND = 7

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lorads.engine.chain import Chain
 from lorads.engine.settings import Settings
-from lorads.facts.compute import Batch
+from lorads.facts.batch import Batch
 from lorads.sources import Limits, open_sources, read_block
 from lorads.templates import PlanMismatch
 from lorads.tokenizers import EngineMismatch
