@@ -49,7 +49,7 @@ class Summary:
     rows_kept: int = 0
     tokens: int = 0
     label_tokens: int = 0
-    by_severity: dict[str, int] = field(default_factory=lambda: {severity.value: 0 for severity in reversed(Severity)})
+    by_severity: dict[str, int] = field(default_factory=lambda: {severity.value: 0 for severity in Severity})
     by_rule: dict[str, int] = field(default_factory=dict)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Sequence
 from itertools import chain
@@ -44,11 +45,12 @@ def _role_problem(roles: tuple[str, ...], needs_answer: bool) -> RowProblem | No
 
     for i, role in enumerate(roles):
         if role not in KNOWN_ROLES:
+            near = difflib.get_close_matches(role[:40], ("system", "user", "assistant", "tool"), 1)
             return problem(
                 "unknown-role",
                 i,
-                f'message {i} has the role "{role}", which no chat template knows',
-                "use system, user, assistant or tool",
+                f'message {i} has the role "{role[:40]}", which no chat template knows',
+                f'did you mean "{near[0]}"?' if near else "use system, user, assistant or tool",
             )
     for i, role in enumerate(roles):
         if role in OPENERS and i > 0 and roles[i - 1] not in OPENERS:

@@ -129,11 +129,7 @@ class Page:
         if not any(counts.values()):
             verdict.append("Nothing found. ", "bold green")
         else:
-            told = [
-                _count(counts[severity.value], severity.value)
-                for severity in reversed(Severity)
-                if counts[severity.value]
-            ]
+            told = [_count(counts[severity.value], severity.value) for severity in Severity if counts[severity.value]]
             verdict.append(
                 ", ".join(told) + ". ", COLOURS[max((s for s in Severity if counts[s.value]), key=lambda s: s.rank)]
             )

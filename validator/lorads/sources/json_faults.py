@@ -299,7 +299,7 @@ def _ended(raw: bytes, text: str, at: int, *, last: bool, in_string: bool) -> Fa
             f"the file ends {what}: …{tail}",
             "was a copy, a download or the writing program cut off? make the file again, or take the last record out",
         )
-    hint = "one record must stand on one line"
+    hint = "a closing bracket or quote is missing, or the record goes on on the next line: one record, one line"
     if text.strip(_SPACE) in ("{", "["):
         hint = "pretty-printed JSON? " + hint
     elif in_string:
