@@ -42,6 +42,7 @@ def test_case(case: dict[str, Any]) -> None:
         "train": made.train,
         "tools": len(made.tools or ()),
         "calls": {i: len(m["tool_calls"]) for i, m in enumerate(made.messages) if m.get("tool_calls")},
+        "tool_names": [tool["function"]["name"] for tool in made.tools or () if "function" in tool],
         "text": made.text,
         "completion": made.completion,
         "prompt_messages": made.prompt_messages,

@@ -63,6 +63,10 @@ def _control_hits(
         if conversation.kind not in CONVERSATIONAL:
             continue
         token_id = int(flat[token])
+        index = int(segments.message[seg])
+        text = tokenizer.token(token_id)
+        if not _holds(conversation.messages[index], text):
+            continue  # what the template wrote between the name and the arguments of a call
         severe = bool(context.openers[token_id] and answer[seg] and labels.trained[token])
         code = "boundary" if severe else "inside"
         position = batch.positions[row]
@@ -72,8 +76,6 @@ def _control_hits(
             if earlier["code"] == "boundary" or code == "inside":
                 continue
         begin = token - int(labels.ids.starts[row])
-        index = int(segments.message[seg])
-        text = tokenizer.token(token_id)
         hit: Hit = {
             "code": code,
             "message_index": index,
@@ -89,6 +91,15 @@ def _control_hits(
         if isinstance(content, str) and (char := content.find(text)) >= 0:
             hit["begin"], hit["end"] = char, char + len(text)
         found[position] = hit
+
+
+def _holds(value: Any, text: str) -> bool:
+    """Whether a text stands in a string anywhere inside."""
+    if isinstance(value, str):
+        return text in value
+    if isinstance(value, dict):
+        return any(_holds(item, text) for item in value.values())
+    return isinstance(value, list) and any(_holds(item, text) for item in value)
 
 
 def _problem_hit(problem: RowProblem) -> Hit:

@@ -55,9 +55,17 @@ class ShareGPTFormat:
         system = columns.get(record, "system")
         if isinstance(system, str) and system.strip() and (not messages or messages[0]["role"] != "system"):
             messages.insert(0, {"role": "system", "content": system})
+        tools = read_tools(columns.get(record, "tools"))
         return conversation(
-            messages, tools=read_tools(columns.get(record, "tools")), answer_field="value", where=column
+            messages, tools=None if tools is None else list(map(as_function, tools)), answer_field="value", where=column
         )
+
+
+def as_function(tool: Any) -> Any:
+    """A bare function definition, as LLaMA-Factory's files hold them, in the wrapping that chat templates take."""
+    if isinstance(tool, dict) and "name" in tool and "function" not in tool and tool.get("type") != "function":
+        return {"type": "function", "function": tool}
+    return tool
 
 
 def read_turns(turns: list[Any], where: str) -> list[dict[str, Any]]:
