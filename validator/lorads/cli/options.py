@@ -28,6 +28,7 @@ SHARED = (
         type=click.Choice(["default", "all", "completion", "assistant", "last"]),
         help="What is trained.  [default: what the trainer does]",
     ),
+    click.option("--packing", is_flag=True, default=None, help="The trainer packs several rows into one sequence."),
     click.option(
         "--config", "config_file", metavar="FILE", help="Configuration.  [default: lorads.toml, else pyproject.toml]"
     ),
@@ -67,6 +68,7 @@ def settings_of(config: Any, given: dict[str, Any]) -> Any:
         max_length=_length(pick("max_length", "unset")),
         train_on=pick("train_on", "default"),
         truncation_mode=pick("truncation_mode", "keep_start"),
+        packing=pick("packing", False),
         select=_ids(pick("select", ())),
         ignore=_ids(pick("ignore", ())),
         severities=config.severity if config is not None else {},

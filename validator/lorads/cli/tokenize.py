@@ -29,6 +29,8 @@ def tokenize(path: str, **given: Any) -> None:
     given["format"] = given.pop("format_")
     settings = settings_of(config, given)
 
+    if settings.packing:
+        raise UsageError("tokenize writes one record a row, and packing puts several into one", "leave out --packing")
     skipped = 0
     written = 0
 

@@ -88,6 +88,7 @@ class Chain:
             max_length=self.trainer.default_max_length if limit == UNSET else limit,
             train_on=settings.train_on,
             truncation_mode=settings.truncation_mode,
+            packing=settings.packing,
         )
         self.trainer.check_options(self.options, self.template)
         self.columns = Columns(settings.columns)

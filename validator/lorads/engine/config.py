@@ -36,6 +36,7 @@ class Config(BaseModel):
     max_length: int | Literal["none"] | None = None
     train_on: Literal["default", "all", "completion", "assistant", "last"] | None = None
     truncation_mode: Literal["keep_start", "keep_end"] | None = None
+    packing: bool | None = None
     select: list[str] | None = None
     ignore: list[str] | None = None
     fail_on: FailOn | None = None

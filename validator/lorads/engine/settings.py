@@ -29,6 +29,7 @@ class Settings:
     """None for no limit; ``unset`` for the trainer's default."""
     train_on: TrainOn = "default"
     truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"
+    packing: bool = False
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     severities: Mapping[str, Severity] = field(default_factory=dict)

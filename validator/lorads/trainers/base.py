@@ -29,6 +29,8 @@ class TrainOptions:
     max_length: int | None
     train_on: TrainOn = "default"
     truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"
+    packing: bool = False
+    """Several rows are put into one sequence of ``max_length``."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,8 @@ texts and conversations, the completion alone where there is one.
 
 ``assistant_only_loss`` (``--train-on assistant``) needs a template with ``{% generation %}`` blocks; TRL swaps in a
 training template of its own for some known templates, which this module does not do yet and refuses to guess.
-Packing is not reproduced yet.
+Of packing (``packing_strategy`` ``bfd``) the consequences for each row are reproduced: rows over the maximum length are
+cut, rows without a label stay, the first label of a row is masked. Which rows share a sequence is not.
 
 Meant otherwise than TRL does, and said in the report (``notes``): ShareGPT role names are mapped to the usual ones and
 Alpaca columns are made messages, as people do before they call TRL, which would render ``human`` by whatever the
@@ -67,6 +68,8 @@ class Trl:
     }
 
     def check_options(self, options: TrainOptions, template: Template | None) -> None:
+        if options.packing and options.max_length is None:
+            raise UsageError("TRL packs to a maximum length, and there is none", "give --max-length N")
         if options.train_on == "last":
             raise UsageError(
                 "TRL cannot train on the last answer alone",
@@ -247,8 +250,16 @@ def _string_segments(
 
 
 def _truncate(batch: LabelBatch, options: TrainOptions) -> None:
-    """``sft_trainer.py`` L1433-1474: cut to the maximum length, then drop rows without a label (label[0] counts)."""
+    """``sft_trainer.py`` L1433-1474: cut to the maximum length, then drop rows without a label (label[0] counts).
+
+    Packing (``bfd``) cuts at the end, drops nothing, and the collator masks the first label of every row (L214).
+    """
     if options.max_length is None:
+        return
+    if options.packing:
+        batch.kept = kept_by_length(batch.ids, options.max_length, "keep_start")
+        batch.trained = batch.trained.copy()
+        batch.trained[batch.ids.starts[:-1][np.diff(batch.ids.starts) > 0]] = False
         return
     batch.kept = kept_by_length(batch.ids, options.max_length, options.truncation_mode)
     left = sum_by_row(batch.trained & batch.kept, batch.ids.starts)
