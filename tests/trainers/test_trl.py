@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,21 @@ def test_packing_drops_nothing_and_masks_the_first_label() -> None:
 def test_refused_before_a_row_is_read(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         labelled(SHORT, **options)
+
+
+def test_assistant_only_stops_at_a_row_without_an_answer(tmp_path: Path) -> None:
+    template = tmp_path / "chat.jinja"
+    template.write_text(
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|EOT|>{% endgeneration %}"
+        "{% else %}{{ m.content }}\n{% endif %}{% endfor %}",
+        encoding="utf-8",
+    )
+    chain = Chain(Settings("deepseek-coder", format="messages", train_on="assistant", chat_template=str(template)))
+    user, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    rows = [{"messages": [user, answer]}, {"messages": [user]}]
+    labels = chain.label(Records(rows, [0, 1], [0, 0], [0, 0], 2), "messages").labels
+    assert list(labels.failures) == [1]
+    assert labels.fed(0)[1].count(-100) == len(labels.fed(0)[0]) - 2
 
 
 def test_a_row_with_a_template_of_its_own_is_no_row_for_lorads() -> None:

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 DROPPED = "no label is left (TRL filters such rows without a word)"
 OWN_TEMPLATE = RenderFailure("error", "the row brings its own chat_template, which lorads does not run")
+NOTHING_GENERATED = RenderFailure(
+    "error", "no token of the row is inside a {% generation %} block, at which TRL's assistant_only_loss stops the run"
+)
 NO_TEMPLATE = RenderFailure(
     "no-template", "the tokenizer has no chat template, and none was given with --chat-template"
 )
@@ -161,7 +164,10 @@ def _rendered(
         if conversation.template_kwargs and "chat_template" in conversation.template_kwargs:
             failures[i] = OWN_TEMPLATE
     if options.train_on == "assistant":
-        trained &= _generated(ids, places, render.generation or {})
+        generated = _generated(ids, places, render.generation or {})
+        for i in np.flatnonzero(sum_by_row(generated, ids.starts) == 0).tolist():
+            failures.setdefault(i, NOTHING_GENERATED)
+        trained &= generated
     batch = _batch(ids, trained, render_segments(render, places, ids), render.texts, places)
     batch.failures = failures
     batch.lost = render.lost
