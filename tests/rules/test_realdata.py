@@ -1,7 +1,7 @@
-"""What the rules say about real data sets, looked at row by row: nothing that is not there.
+"""What the rules say about real data sets: nothing that is not there.
 
-``realdata_reviewed.yaml`` holds, for each data set and tokenizer, the findings of every rule by number; each was looked
-at and is right. A new rule, or a change to one, shows here what it would say to people with clean data.
+``realdata_reviewed.yaml`` holds, for each data set and tokenizer, the findings of every rule by number, as they were
+reviewed. A new rule, or a change to one, shows here what it would say to people with clean data.
 """
 
 from __future__ import annotations
