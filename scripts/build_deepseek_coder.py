@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lorads.tokenizers.gguf import added_tokens, byte_level_pre_tokenizer, read_metadata
+from lorads.tokenizers.gguf import added_tokens, bpe_model, byte_level_pre_tokenizer, read_metadata
 
 TARGET = Path(__file__).resolve().parent.parent / "validator/lorads/tokenizers/shipped/deepseek-coder/tokenizer.json"
 VOCABULARY_SHA256 = "91cb1379f2e33af1c4866b194622b7a0e12e8f0c9dba7ba2f10d55978730bec1"
@@ -33,6 +33,7 @@ def build(vocabulary: Path) -> dict[str, Any]:
     tokens: list[str] = pairs["tokenizer.ggml.tokens"]
     known = byte_level_pre_tokenizer("deepseek-coder")
     assert known is not None
+    vocab = {token: index for index, token in enumerate(tokens[:FIRST_ADDED])}
     return {
         "version": "1.0",
         "truncation": None,
@@ -43,17 +44,9 @@ def build(vocabulary: Path) -> dict[str, Any]:
         "pre_tokenizer": known[0],
         "post_processor": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True},
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "vocab": {token: index for index, token in enumerate(tokens[:FIRST_ADDED])},
-            "merges": pairs["tokenizer.ggml.merges"],
-        },
+        "model": bpe_model(
+            {token: index for index, token in enumerate(tokens[:FIRST_ADDED])}, pairs["tokenizer.ggml.merges"]
+        ),
     }
 
 

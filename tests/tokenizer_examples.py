@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import realdata
 from lorads.tokenizers.engines import PROBE_FRAGMENTS
+from lorads.tokenizers.gguf import bpe_model
 from lorads.tokenizers.pieces import byte_of_char
 
 LONG = bool(os.environ.get("LORADS_LONG"))
@@ -71,17 +72,7 @@ def byte_level(**parts: Any) -> dict[str, Any]:
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
         "post_processor": None,
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "vocab": vocab,
-            "merges": merges,
-        },
+        "model": bpe_model(vocab, merges),
     } | parts
 
 

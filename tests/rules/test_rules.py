@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lorads.facts import FACTS, HIT, Facts
 from lorads.facts.schema import polars_schema
 from lorads.findings import DatasetRule, RowRule, Rule, Severity
+from lorads.sources import ProblemKind
 from lorads_rules import precedence, rules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,15 +58,7 @@ CATALOGUE: dict[str, tuple[str, Severity, str, list[tuple[dict[str, Any], Severi
 
 # The codes that the facts give, for which a rule must find words.
 CODES = {
-    "record_problem": [
-        "invalid-json",
-        "invalid-utf8",
-        "nan-literal",
-        "lone-surrogate",
-        "duplicate-key",
-        "bom",
-        "too-deep",
-    ],
+    "record_problem": list(get_args(ProblemKind)),
     "format_problem": ["no-column", "not-an-object"],
     "role_problem": ["unknown-role", "system-not-first", "repeated-role", "no-assistant", "last-not-assistant"],
     "answer_problem": ["missing", "null", "empty", "blank", "not-text"],

@@ -67,7 +67,7 @@ def pair(
             where=prompt,
         )
         if empty:
-            made.problems = (empty_answer(record_value(missing), missing, len(asked), field),)
+            made.problems = (empty_answer(None if missing else [], missing, len(asked), field),)
         return made
     if not isinstance(asked, str):
         raise Misfit("not-text", f'"{prompt}" is {type_name(asked)}, not a text', "write it as a text", None, prompt)
@@ -76,10 +76,6 @@ def pair(
         return Conversation(Kind.PROMPT_COMPLETION, [], text=asked, completion="", problems=problems)
     problems = (empty_answer(answered, missing, None, field),) if is_blank(answered) else ()
     return Conversation(Kind.PROMPT_COMPLETION, [], text=asked, completion=answered or "", problems=problems)
-
-
-def record_value(missing: bool) -> Any:
-    return None if missing else []
 
 
 FORMAT = PromptCompletionFormat()

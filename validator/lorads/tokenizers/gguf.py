@@ -146,6 +146,22 @@ def added_tokens(tokens: list[str], types: list[int], *, normalized: bool) -> li
     ]
 
 
+def bpe_model(vocab: dict[str, int], merges: Any, **more: Any) -> dict[str, Any]:
+    """The ``model`` of a byte-level BPE's tokenizer.json."""
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        **more,
+        "vocab": vocab,
+        "merges": merges,
+    }
+
+
 def _byte_level(path: Path, pairs: dict[str, Any], tokens: list[str], types: list[int]) -> dict[str, Any]:
     name = pairs.get("tokenizer.ggml.pre", "default")
     known = byte_level_pre_tokenizer(name)
@@ -167,18 +183,7 @@ def _byte_level(path: Path, pairs: dict[str, Any], tokens: list[str], types: lis
         "pre_tokenizer": pre_tokenizer,
         "post_processor": _post_processor(pairs, tokens),
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": ignore_merges,
-            "vocab": vocab,
-            "merges": pairs.get("tokenizer.ggml.merges", []),
-        },
+        "model": bpe_model(vocab, pairs.get("tokenizer.ggml.merges", []), ignore_merges=ignore_merges),
     }
 
 
