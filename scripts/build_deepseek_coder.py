@@ -44,9 +44,7 @@ def build(vocabulary: Path) -> dict[str, Any]:
         "pre_tokenizer": known[0],
         "post_processor": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True},
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": bpe_model(
-            {token: index for index, token in enumerate(tokens[:FIRST_ADDED])}, pairs["tokenizer.ggml.merges"]
-        ),
+        "model": bpe_model(vocab, pairs["tokenizer.ggml.merges"]),
     }
 
 
