@@ -57,8 +57,8 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
     template: str | None = None
     rows: int = ROWS
-    loader: str = ""
-    """What the JSON loader of ``datasets`` makes of such rows before the trainer sees them."""
+    aside: str = ""
+    """Why the cell decides nothing."""
 
 
 OURS = "parity:chatml_generation.jinja"
@@ -78,7 +78,10 @@ CASES = (
     Case("messages-parts", "messages-parts", ALPACA, ("deepseek-coder", "qwen3"), {}, OURS),
     Case("multi-turn", "multi-turn", CHATS),
     Case("from-value", "from-value", CHATS, ("deepseek-coder", "qwen3")),
-    Case("sharegpt-roles", "sharegpt", CHATS, ("deepseek-coder", "tinyllama")),
+    Case(
+        *("sharegpt-roles", "sharegpt", CHATS, ("deepseek-coder", "tinyllama")),
+        aside="TRL leaves the role names human and gpt as they are; lorads maps them and says so",
+    ),
     Case("prompt-completion", "prompt-completion", ALPACA),
     Case("prompt-completion-space", "prompt-completion-space", ALPACA),
     Case("prompt-completion-edges", "prompt-completion-edges", ALPACA),
@@ -123,7 +126,7 @@ def edge_cases() -> list[Case]:
             edge["tokenizers"],
             edge.get("settings", {}),
             edge.get("template"),
-            loader=edge.get("loader", ""),
+            aside=edge.get("aside", ""),
         )
         for name, edge in found.items()
     ]
@@ -160,6 +163,20 @@ def describe_tokenizer(name: str, tokenizer: Any) -> dict[str, Any]:
     }
 
 
+def arguments_of(settings: dict[str, Any]) -> list[str]:
+    """The options of ``lorads tokenize`` that mean the settings of SFTConfig."""
+    arguments = ["--trainer", "trl"]
+    if "max_length" in settings:
+        arguments += ["--max-length", str(settings["max_length"] or "none")]
+    if settings.get("assistant_only_loss"):
+        arguments += ["--train-on", "assistant"]
+    elif "completion_only_loss" in settings:
+        arguments += ["--train-on", "completion" if settings["completion_only_loss"] else "all"]
+    if "truncation_mode" in settings:
+        arguments += ["--trainer-option", f"truncation_mode={settings['truncation_mode']}"]
+    return arguments
+
+
 def record(case: Case, tokenizer_name: str, held_out: bool) -> recording.Cell:
     """One cell, through the real trainer."""
     import datasets
@@ -177,9 +194,10 @@ def record(case: Case, tokenizer_name: str, held_out: bool) -> recording.Cell:
         "template": case.template and {"name": case.template, "sha256": recording.source_sha256(case.template)},
         "transformation": case.transformation,
         "sources": [{"name": name, "sha256": recording.source_sha256(name)} for name in case.sources],
+        "arguments": arguments_of(case.settings),
     }
-    if case.loader:
-        header["loader"] = case.loader
+    if case.aside:
+        header["aside"] = case.aside
     cell = recording.Cell(header)
     size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=1, **size))

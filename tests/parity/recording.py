@@ -4,15 +4,16 @@ A recording file is xz-compressed JSON lines. A line with the key ``case`` is th
 tokenizer); the lines up to the next header are its rows, in the order in which the trainer saw them::
 
     {"case": …, "tokenizer": …, "trainer": …, "versions": …, "settings": …, "template": …, "transformation": …,
-     "sources": [{"name": …, "sha256": …}], "raises": …}
+     "sources": [{"name": …, "sha256": …}], "arguments": […], "aside": …, "raises": …}
     {"source": 0, "row": 17, "ids": [5, 9, 2], "on": [[1, 3]]}
-    {"source": 0, "row": 18, "dropped": true}
+    {"source": 0, "row": 18, "dropped": true, "why": …}
 
 ``source`` indexes ``sources``, ``row`` counts the records of that file from 0. Labels equal the ids inside the
 half-open spans ``on`` and are -100 elsewhere; where they don't (rows that bring their own), ``labels`` has them in
-full. A case the trainer refuses has ``raises`` (the exception's name and message) and no rows. A case with ``loader``
-shows what ``datasets.load_dataset("json")`` changes in the rows before the trainer sees them. No text of any row is
-recorded.
+full. A row that stops the trainer counts as dropped. ``arguments`` are the options of ``lorads tokenize`` that mean the
+recorded ``settings`` (tokenizer and template are references of their own). A case the trainer refuses as a whole has
+``raises`` (the exception's name and message) and no rows. A case with ``aside`` (the reason) is shown but decides
+nothing. No text of any row is recorded.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{self.header['case']}.{self.header['tokenizer']['name']}"
+        return f"{self.header['trainer']}:{self.header['case']}.{self.header['tokenizer']['name']}"
 
 
 def spans(ids: list[int], labels: list[int]) -> list[list[int]] | None:

@@ -1,11 +1,10 @@
 """Replays recordings through lorads and shows the parity table: ``python tests/parity/replay.py [PATH…]``.
 
-PATH is a recording or a directory of them (default: ``fixtures/trainers/trl-1.16``). Each cell's training rows are
+PATH is a recording or a directory of them (default: all of ``fixtures/trainers``). Each cell's training rows are
 built again from their sources and go through ``lorads tokenize``; ids, labels and dropped rows are compared with what
 the real trainer built. Exit 1 unless everything agrees. Cells whose sources can't be had here are listed as skipped,
 and cells that the trainer itself refuses as refused: they are part of the recording, but there is nothing to compare.
-Cells that show what the JSON loader of ``datasets`` changes, and those of ``BY_DESIGN``, are compared and shown, but
-decide nothing: lorads judges the file as it is written.
+Cells set ``aside`` are compared and shown, but decide nothing.
 """
 
 from __future__ import annotations
@@ -27,21 +26,10 @@ import pytest
 import realdata
 from parity import recording, rows
 
-RECORDINGS = Path(__file__).resolve().parent.parent.parent / "fixtures" / "trainers" / "trl-1.16"
+RECORDINGS = Path(__file__).resolve().parent.parent.parent / "fixtures" / "trainers"
 SHIPPED = {"deepseek-coder"}
 """Tokenizers that come with lorads; the others are assets."""
-DEFAULT_MAX_LENGTH = 1024
 SHOWN = 5
-BY_DESIGN = {
-    "sharegpt-roles": "TRL leaves the role names human and gpt as they are; lorads maps them and says so",
-    "edge-conversations-system-column": "TRL ignores a system column beside conversations; lorads reads it",
-    "edge-text-prompt-completion": "TRL takes pieces of two dataset types from one row; lorads takes one of them",
-    "edge-prompt-completion-labels": "labels without input_ids are no format of lorads",
-    "edge-template-kwargs-template": "a row that brings its own chat template is an error to lorads",
-    "edge-tokenized-labels": "labels of another length than the ids are an error to lorads",
-    "edge-tokenized-short-mask": "a mask of another length than the ids is an error to lorads",
-}
-"""Cases that are shown but decide nothing, each with the reason (``lorads.trainers.trl`` says the same)."""
 
 
 @dataclass
@@ -68,7 +56,7 @@ class Outcome:
 
 
 def recordings(path: Path) -> list[Path]:
-    return sorted(path.glob(f"*{recording.SUFFIX}")) if path.is_dir() else [path]
+    return sorted(path.rglob(f"*{recording.SUFFIX}")) if path.is_dir() else [path]
 
 
 def cells(path: Path) -> Iterator[recording.Cell]:
@@ -81,7 +69,7 @@ def training_rows(cell: recording.Cell) -> list[rows.Row | None]:
     for source in cell.header["sources"]:
         if recording.source_sha256(source["name"]) != source["sha256"]:
             raise ValueError(f"{source['name']} is another file than the recording was made from")
-    change = rows.TRANSFORMATIONS[cell.header["transformation"]]
+    change = rows.transformation(cell.header["transformation"])
     names = [source["name"] for source in cell.header["sources"]]
     return [change(recording.source_rows(names[row["source"]])[row["row"]]) for row in cell.rows]
 
@@ -93,20 +81,17 @@ def tokenizer_argument(cell: recording.Cell) -> str:
 
 def command(cell: recording.Cell, data: Path, out: Path) -> list[str]:
     """``lorads tokenize`` with the options that mean the recorded settings."""
-    settings = cell.header["settings"]
-    arguments = ["tokenize", str(data), "--tokenizer", tokenizer_argument(cell), "--trainer", "trl", "-o", str(out)]
-    if settings.get("max_length", DEFAULT_MAX_LENGTH) != DEFAULT_MAX_LENGTH:
-        arguments += ["--max-length", str(settings["max_length"] or "none")]
-    if settings.get("assistant_only_loss"):
-        arguments += ["--train-on", "assistant"]
-    elif "completion_only_loss" in settings:
-        arguments += ["--train-on", "completion" if settings["completion_only_loss"] else "all"]
+    arguments = [
+        "tokenize",
+        str(data),
+        "--tokenizer",
+        tokenizer_argument(cell),
+        "-o",
+        str(out),
+        *cell.header["arguments"],
+    ]
     if cell.header["template"]:
         arguments += ["--chat-template", str(recording.source_path(cell.header["template"]["name"]))]
-    if "truncation_mode" in settings:
-        config = data.with_name("lorads.toml")
-        config.write_text(f'truncation-mode = "{settings["truncation_mode"]}"\n', encoding="utf-8")
-        arguments += ["--config", str(config)]
     return arguments
 
 
@@ -127,16 +112,9 @@ def built_by_lorads(cell: recording.Cell, folder: Path) -> dict[int, dict[str, A
         return {record["row"]: record for record in map(json.loads, lines)}
 
 
-def aside(cell: recording.Cell) -> str:
-    """Why a cell is shown but decides nothing; empty for one that does."""
-    if cell.header.get("loader"):
-        return f"loader: {cell.header['loader']}"
-    return BY_DESIGN.get(cell.header["case"], "")
-
-
 def compare(cell: recording.Cell, built: dict[int, dict[str, Any]]) -> Outcome:
     """Row by row: was it kept or dropped, are the ids the same, are the labels."""
-    outcome = Outcome(cell.name, rows=len(cell.rows), aside=aside(cell))
+    outcome = Outcome(cell.name, rows=len(cell.rows), aside=cell.header.get("aside", ""))
     for position, recorded in enumerate(cell.rows):
         mine = built.get(position)
         kept = "ids" in recorded
@@ -189,7 +167,7 @@ def _percent(part: int, whole: int) -> str:
 
 def table(outcomes: list[Outcome]) -> str:
     width = max((len(outcome.cell) for outcome in outcomes), default=4)
-    lines = [f"{'case.tokenizer':{width}}  {'rows':>5}  {'ids %':>6}  {'labels %':>8}  {'drops %':>7}"]
+    lines = [f"{'trainer:case.tokenizer':{width}}  {'rows':>5}  {'ids %':>6}  {'labels %':>8}  {'drops %':>7}"]
     for outcome in outcomes:
         said = outcome.skipped and f"skipped: {outcome.skipped}"
         said = said or (outcome.refused and f"refused by the trainer: {outcome.refused}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 Row = dict[str, Any]
@@ -276,3 +277,14 @@ TRANSFORMATIONS: dict[str, Callable[[Row], Row | None]] = {
         own,
     )
 }
+
+
+def transformation(name: str) -> Callable[[Row], Row | None]:
+    """The transformation of that name; ``<trainer>/<name>`` is one of ``rows_<trainer>``."""
+    trainer, slash, _ = name.partition("/")
+    if not slash:
+        return TRANSFORMATIONS[name]
+    own_: dict[str, Callable[[Row], Row | None]] = import_module(
+        f"parity.rows_{trainer.replace('-', '_')}"
+    ).TRANSFORMATIONS
+    return own_[name]

@@ -27,7 +27,7 @@ PLAIN_OPTIONS = {
     "trainer": "trainer",
     "format": "format",
     "train-on": "train_on",
-    "truncation-mode": "truncation_mode",
+    "trainer-options": "trainer_options",
 }
 EXPECTED = {"row", "line", "severity", "says", "hints", "message_index", "field"}
 Case = dict[str, Any]

@@ -20,13 +20,24 @@ SHARED = (
     click.option(
         "--chat-template", metavar="X", help="Template name, file, or 'none'.  [default: the tokenizer's own]"
     ),
-    click.option("--trainer", metavar="X", help="Whose ids and labels: trl.  [default: trl]"),
+    click.option("--trainer", metavar="X", help="Whose ids and labels: NAME or NAME@VERSION.  [default: trl]"),
     click.option("--format", "format_", type=click.Choice(FORMATS), help="Format of the rows.  [default: auto]"),
     click.option("--max-length", metavar="N", help="Tokens a row may have, or 'none'.  [default: the trainer's]"),
     click.option(
         "--train-on",
         type=click.Choice(["default", "all", "completion", "assistant", "last"]),
         help="What is trained.  [default: what the trainer does]",
+    ),
+    click.option(
+        "--response-marker", metavar="TEXT", help="What stands before an answer, for trainers that look for it."
+    ),
+    click.option("--instruction-marker", metavar="TEXT", help="What stands before a question, for the same."),
+    click.option(
+        "--trainer-option",
+        "trainer_options",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A setting of the trainer's own, by its own name.  [repeatable]",
     ),
     click.option("--packing", is_flag=True, default=None, help="The trainer packs several rows into one sequence."),
     click.option(
@@ -67,8 +78,13 @@ def settings_of(config: Any, given: dict[str, Any]) -> Any:
         columns=config.columns if config is not None else {},
         max_length=_length(pick("max_length", "unset")),
         train_on=pick("train_on", "default"),
-        truncation_mode=pick("truncation_mode", "keep_start"),
         packing=pick("packing", False),
+        response_marker=pick("response_marker", None),
+        instruction_marker=pick("instruction_marker", None),
+        trainer_options={
+            **(config.trainer_options if config is not None else {}),
+            **_assignments(given.get("trainer_options") or ()),
+        },
         select=_ids(pick("select", ())),
         ignore=_ids(pick("ignore", ())),
         severities=config.severity if config is not None else {},
@@ -89,6 +105,16 @@ def _length(value: Any) -> Any:
     if number < 1:
         raise click.BadParameter(f"{value!r} is no positive number and not 'none'", param_hint="'--max-length'")
     return number
+
+
+def _assignments(values: Any) -> dict[str, str]:
+    out = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE", param_hint="'--trainer-option'")
+        out[name.strip()] = text
+    return out
 
 
 def _ids(values: Any) -> tuple[str, ...]:

@@ -17,7 +17,10 @@ from lorads.cli.options import config_of, settings_of, shared
 @shared
 @click.option("-o", "--output", required=True, metavar="OUT", help="A .jsonl or .parquet file.")
 def tokenize(path: str, **given: Any) -> None:
-    """Write what the trainer would feed: one record a kept row, with row, line, input_ids and labels."""
+    """Write what the trainer would feed: one record a kept row, with row, line, input_ids and labels.
+
+    With --packing the labels are those that the row has inside its packed sequence; which rows share one is not said.
+    """
     from lorads.errors import UsageError
 
     output = Path(given.pop("output"))
@@ -29,8 +32,6 @@ def tokenize(path: str, **given: Any) -> None:
     given["format"] = given.pop("format_")
     settings = settings_of(config, given)
 
-    if settings.packing:
-        raise UsageError("tokenize writes one record a row, and packing puts several into one", "leave out --packing")
     skipped = 0
     written = 0
 

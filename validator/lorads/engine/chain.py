@@ -27,7 +27,7 @@ from lorads.formats import Columns, Conversation, Misfit, normalise, recognise
 from lorads.sources import Block, read_block
 from lorads.templates import PlanMismatch, Template
 from lorads.tokenizers import Tokenizer, load
-from lorads.trainers import TrainOptions, get
+from lorads.trainers import TrainOptions, get, own_options
 
 if TYPE_CHECKING:
     import polars as pl
@@ -87,10 +87,12 @@ class Chain:
         self.options = TrainOptions(
             max_length=self.trainer.default_max_length if limit == UNSET else limit,
             train_on=settings.train_on,
-            truncation_mode=settings.truncation_mode,
             packing=settings.packing,
+            response_marker=settings.response_marker,
+            instruction_marker=settings.instruction_marker,
+            own=own_options(self.trainer, settings.trainer_options),
         )
-        self.trainer.check_options(self.options, self.template)
+        self.labeller = self.trainer.prepare(self.tokenizer, self.template, self.options)
         self.columns = Columns(settings.columns)
 
     def _template(self) -> Template | None:
@@ -153,7 +155,7 @@ class Chain:
             else:
                 understood.append(result)
                 positions.append(i)
-        labels = self.trainer.label(understood, self.tokenizer, self.template, self.options)
+        labels = self.labeller.label(understood)
         if any(failure.kind == "no-template" for failure in labels.failures.values()):
             raise UsageError(
                 f"the tokenizer {self.tokenizer.name} has no chat template, and {format_name} rows need one",

@@ -31,17 +31,21 @@ class Config(BaseModel):
         default=None, description="ids as transformers' AutoTokenizer builds them, or exactly as tokenizer.json says"
     )
     chat_template: str | None = Field(default=None, description="name, file or none")
-    trainer: str | None = None
+    trainer: str | None = Field(default=None, description="NAME or NAME@VERSION")
     format: str | None = None
     max_length: int | Literal["none"] | None = None
     train_on: Literal["default", "all", "completion", "assistant", "last"] | None = None
-    truncation_mode: Literal["keep_start", "keep_end"] | None = None
     packing: bool | None = None
+    response_marker: str | None = Field(default=None, description="what stands before an answer")
+    instruction_marker: str | None = Field(default=None, description="what stands before a question")
     select: list[str] | None = None
     ignore: list[str] | None = None
     fail_on: FailOn | None = None
     max_findings: int | None = Field(default=None, ge=1)
     workers: int | None = Field(default=None, ge=1)
+    trainer_options: dict[str, Any] = Field(
+        default_factory=dict, description="the trainer's own settings by its own names"
+    )
     columns: dict[str, str] = Field(
         default_factory=dict, description="which column holds messages, prompt, completion …"
     )

@@ -122,7 +122,7 @@ def _notes(chain: Chain, inputs: Sequence[Input]) -> list[str]:
     formats = dict.fromkeys(file.format for file in inputs)
     told = [chain.trainer.format_notes[name] for name in formats if name in chain.trainer.format_notes]
     templates = [] if chain.template is None else chain.template.notes
-    return [*told, *chain.tokenizer.notes, *chain.tokenizer.special.disagreements, *templates]
+    return [*told, *chain.labeller.notes, *chain.tokenizer.notes, *chain.tokenizer.special.disagreements, *templates]
 
 
 _chain: Chain | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from lorads.findings import Severity
 from lorads.trainers.base import TrainOn
@@ -23,13 +23,17 @@ class Settings:
     revision: str | None = None
     load_as: Literal["transformers", "file"] = "transformers"
     trainer: str = "trl"
+    """``NAME`` or ``NAME@VERSION``."""
     format: str = "auto"
     columns: Mapping[str, str] = field(default_factory=dict)
     max_length: int | Literal["unset"] | None = UNSET
     """None for no limit; ``unset`` for the trainer's default."""
     train_on: TrainOn = "default"
-    truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"
     packing: bool = False
+    response_marker: str | None = None
+    instruction_marker: str | None = None
+    trainer_options: Mapping[str, Any] = field(default_factory=dict)
+    """The trainer's own settings by its own names; texts are read as what the setting is."""
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     severities: Mapping[str, Severity] = field(default_factory=dict)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from lorads.formats.base import Columns, Format, Misfit
-from lorads.formats.conversation import Conversation, Kind, Message, RowProblem
+from lorads.formats.conversation import Alpaca, Conversation, Kind, Message, RowProblem
 from lorads.formats.recognise import Recognition, formats, normalise, recognise
 
 __all__ = [
+    "Alpaca",
     "Columns",
     "Conversation",
     "Format",

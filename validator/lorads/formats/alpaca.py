@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorads.formats.base import Columns, Misfit, type_name
-from lorads.formats.conversation import Conversation, Kind
+from lorads.formats.conversation import Alpaca, Conversation, Kind
 from lorads.formats.messages import no_column, read_tools
 from lorads.formats.turns import conversation, empty_answer, is_blank
 
@@ -51,13 +51,16 @@ class AlpacaFormat:
         messages.append({"role": "user", "content": user})
         field = names.get("output", columns.names("output")[0])
         answer = record.get(field)
+        raw = Alpaca(question, extra, answer, columns.get(record, "system"), columns.get(record, "history"))
         if is_blank(answer):
             problem = empty_answer(answer, field not in record, len(messages), field)
             messages.append({"role": "assistant", "content": answer or ""})
-            return Conversation(Kind.MESSAGES, messages, problems=(problem,))
+            return Conversation(Kind.MESSAGES, messages, problems=(problem,), alpaca=raw)
         messages.append({"role": "assistant", "content": answer})
         tools = read_tools(record[names["tools"]]) if "tools" in names else None
-        return conversation(messages, tools=tools, answer_field=field, where="alpaca")
+        found = conversation(messages, tools=tools, answer_field=field, where="alpaca")
+        found.alpaca = raw
+        return found
 
 
 def _history(value: Any) -> list[dict[str, Any]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 Message = dict[str, Any]
 
@@ -34,6 +35,16 @@ class RowProblem:
     hint: str
     message_index: int | None = None
     field: str | None = None
+
+
+class Alpaca(NamedTuple):
+    """The columns of an ``alpaca`` row as they are read: None where the row has no such column."""
+
+    instruction: Any
+    input: Any
+    output: Any
+    system: Any
+    history: Any
 
 
 @dataclass(slots=True)
@@ -66,3 +77,7 @@ class Conversation:
     train: list[bool] | None = None
     """Per message, where the file says so (``weight``, ``train``, ``loss``): False means not trained."""
     problems: tuple[RowProblem, ...] = ()
+    alpaca: Alpaca | None = None
+    """The columns themselves, for trainers that write the question in their own way."""
+    record: Mapping[str, Any] | None = None
+    """The row as it was read, for trainers that read columns of their own."""

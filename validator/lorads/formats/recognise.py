@@ -81,6 +81,7 @@ def normalise(records: Sequence[Any], format_name: str, columns: Columns) -> lis
     out: list[Conversation | Misfit] = []
     for record, made in zip(records, quick, strict=False):
         if made is not None:
+            made.record = record
             out.append(made)
             continue
         if type(record) is not dict:
@@ -93,7 +94,9 @@ def normalise(records: Sequence[Any], format_name: str, columns: Columns) -> lis
             )
             continue
         try:
-            out.append(format_.normalise(record, columns))
+            made = format_.normalise(record, columns)
+            made.record = record
+            out.append(made)
         except Misfit as misfit:
             out.append(_name_other(misfit, record, format_name, columns))
     return out

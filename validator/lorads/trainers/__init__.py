@@ -1,4 +1,5 @@
-"""Trainers: ids and labels exactly as each library builds them. One module a trainer, with an instance ``TRAINER``."""
+"""Trainers: ids and labels exactly as each library builds them. One module a trainer, with its versions in
+``TRAINERS``, newest first; modules whose names begin with an underscore help them."""
 
 from __future__ import annotations
 
@@ -6,18 +7,47 @@ import pkgutil
 from importlib import import_module
 
 from lorads.errors import UsageError
-from lorads.trainers.base import LabelBatch, Segments, Trainer, TrainOptions
+from lorads.trainers.base import LabelBatch, Labeller, Place, Segments, Trainer, TrainOptions
+from lorads.trainers.own import own_options
 
-__all__ = ["LabelBatch", "Segments", "TrainOptions", "Trainer", "get", "names"]
+__all__ = [
+    "LabelBatch",
+    "Labeller",
+    "Place",
+    "Segments",
+    "TrainOptions",
+    "Trainer",
+    "get",
+    "names",
+    "own_options",
+    "versions",
+]
+
+_HELPERS = {"base", "own"}
 
 
 def names() -> list[str]:
-    return [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if module.name != "base"]
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name.replace("_", "-") for name in found if name not in _HELPERS and not name.startswith("_"))
+
+
+def versions(name: str) -> tuple[Trainer, ...]:
+    """A trainer's versions that lorads reproduces, newest first. Raises ``UsageError`` for one that it does not."""
+    if name not in names():
+        raise UsageError(f'lorads does not reproduce a trainer called "{name}"', f"known: {', '.join(names())}")
+    found: tuple[Trainer, ...] = import_module(f"lorads.trainers.{name.replace('-', '_')}").TRAINERS
+    return found
 
 
 def get(name: str) -> Trainer:
-    """The trainer of that name. Raises ``UsageError`` for one that lorads does not reproduce."""
-    if name not in names():
-        raise UsageError(f'lorads does not reproduce a trainer called "{name}"', f"known: {', '.join(names())}")
-    trainer: Trainer = import_module(f"lorads.trainers.{name.replace('-', '_')}").TRAINER
-    return trainer
+    """The trainer called ``NAME`` (its newest version) or ``NAME@VERSION``. Raises ``UsageError`` where lorads does not
+    reproduce it."""
+    name, at, version = name.partition("@")
+    found = versions(name)
+    if not at:
+        return found[0]
+    for trainer in found:
+        if trainer.version == version:
+            return trainer
+    known = ", ".join(f"{name}@{trainer.version}" for trainer in found)
+    raise UsageError(f'lorads does not reproduce version "{version}" of {name}', f"known: {known}")

@@ -4,22 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from lorads.formats import Conversation
+from lorads.formats import Conversation, Kind
+from lorads.templates.render import PART_REASONING, PART_TOOL_CALL, SCAFFOLD, TOOLS
 
 if TYPE_CHECKING:
     from lorads.templates import Template
     from lorads.templates.render import Lost, RenderBatch, RenderFailure
-    from lorads.tokenizers import Ids, Places, Tokenizer
+    from lorads.tokenizers import Ids, Places, SpecialTokens, Tokenizer
 
 T = TypeVar("T", bound=np.generic)
 V = TypeVar("V")
 
 TrainOn = Literal["default", "all", "completion", "assistant", "last"]
+
+
+class Place(StrEnum):
+    """What a token is in its row, as ``place_of`` tells it."""
+
+    BOS = "bos"
+    EOS = "eos"
+    SYSTEM = "system"
+    USER = "user"
+    TOOL = "tool"
+    ASSISTANT = "assistant"
+    REASONING = "reasoning"
+    TOOL_CALL = "tool-call"
+    HEADER = "header"
+    """Scaffolding in front of an answer: its role's name and what stands around it."""
+    TURN_END = "turn-end"
+    """The control token that ends an answer."""
+    TOOLS = "tools"
+    SCAFFOLD = "scaffold"
+    TEXT = "text"
+    PROMPT = "prompt"
+    COMPLETION = "completion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +52,14 @@ class TrainOptions:
 
     max_length: int | None
     train_on: TrainOn = "default"
-    truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"
     packing: bool = False
     """Several rows are put into one sequence of ``max_length``."""
+    response_marker: str | None = None
+    """The text behind which an answer begins, for trainers that search for it."""
+    instruction_marker: str | None = None
+    """The text behind which a question begins, for trainers that search for it."""
+    own: Any = None
+    """The trainer's own settings: an instance of its ``Options``."""
 
 
 @dataclass(slots=True)
@@ -83,8 +112,21 @@ class LabelBatch:
         return ids.tolist(), labels.tolist()
 
 
+class Labeller(Protocol):
+    """A trainer, bound to a tokenizer and to what the user set. Has no state that a batch changes."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a user should know about the run: what was guessed, what is not reproduced. One sentence each."""
+
+    def label(self, conversations: Sequence[Conversation]) -> LabelBatch: ...
+
+    def reason(self, place: Place, trained: bool) -> str:
+        """Why this library trains, or masks, tokens of this kind, in one sentence."""
+
+
 class Trainer(Protocol):
-    """A library's way of building ids and labels. A module of this room has one instance called ``TRAINER``."""
+    """A library's way of building ids and labels, at one version. A module of this room has them in ``TRAINERS``."""
 
     @property
     def name(self) -> str: ...
@@ -96,19 +138,60 @@ class Trainer(Protocol):
     def default_max_length(self) -> int | None: ...
 
     @property
+    def Options(self) -> type[Any]:
+        """A frozen dataclass of the trainer's own settings, by its own names, with its own defaults."""
+
+    @property
     def format_notes(self) -> Mapping[str, str]:
         """What to tell a user whose rows have a format that the library takes only after a change."""
 
-    def check_options(self, options: TrainOptions, template: Template | None) -> None:
-        """Raise ``UsageError`` for what this trainer would refuse before it looks at a row."""
+    def prepare(self, tokenizer: Tokenizer, template: Template | None, options: TrainOptions) -> Labeller:
+        """Raises ``UsageError`` for what this trainer would refuse before it looks at a row."""
 
-    def label(
-        self,
-        conversations: Sequence[Conversation],
-        tokenizer: Tokenizer,
-        template: Template | None,
-        options: TrainOptions,
-    ) -> LabelBatch: ...
+
+def place_of(batch: LabelBatch, conversation: Conversation, row: int, token: int, special: SpecialTokens) -> Place:
+    """What the ``token``-th token of a row is, for people who ask why it is trained or masked."""
+    segments, flat = batch.segments, batch.ids.flat
+    begin = int(batch.ids.starts[row])
+    at = begin + token
+    first, stop = int(segments.rows[row]), int(segments.rows[row + 1])
+    bounds = segments.bounds[first : stop + 1]
+    segment = first + max(int(np.searchsorted(bounds, at, side="right")) - 1, 0)
+    message = int(segments.message[segment]) if segment < stop else SCAFFOLD
+    if message == TOOLS:
+        return Place.TOOLS
+    if message >= 0:
+        return _place_of_content(conversation, message, int(segments.part[segment]))
+    if token == 0 and flat[at] == special.bos_id:
+        return Place.BOS
+    inside = np.flatnonzero((segments.message[first:stop] >= 0) & (np.diff(bounds) > 0)) + first
+    before, behind = inside[inside < segment], inside[inside > segment]
+    if len(before) and _is_answer(conversation, int(segments.message[before[-1]])):
+        control = np.isin(flat[int(segments.bounds[before[-1] + 1]) : at + 1], list(special.control))
+        if len(control) and control[-1] and control.sum() == 1:
+            return Place.TURN_END
+    if flat[at] == special.eos_id and not len(behind):
+        return Place.EOS
+    if len(behind) and _is_answer(conversation, int(segments.message[behind[0]])):
+        return Place.HEADER
+    return Place.SCAFFOLD
+
+
+def _is_answer(conversation: Conversation, message: int) -> bool:
+    return bool(conversation.messages) and conversation.messages[message].get("role") == "assistant"
+
+
+_ROLES = {"system": Place.SYSTEM, "developer": Place.SYSTEM, "tool": Place.TOOL, "assistant": Place.ASSISTANT}
+_PARTS = {PART_REASONING: Place.REASONING, PART_TOOL_CALL: Place.TOOL_CALL}
+
+
+def _place_of_content(conversation: Conversation, message: int, part: int) -> Place:
+    if conversation.kind is Kind.PROMPT_COMPLETION:
+        return Place.PROMPT if message == 0 else Place.COMPLETION
+    if not conversation.messages:
+        return Place.TEXT
+    role = str(conversation.messages[message].get("role"))
+    return _PARTS.get(part) or _ROLES.get(role, Place.USER)
 
 
 def segments_of(

@@ -24,7 +24,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ from lorads.formats import Conversation, Kind
 from lorads.templates.render import PART_CONTENT, PART_NONE, SCAFFOLD, RenderFailure
 from lorads.trainers.base import (
     LabelBatch,
+    Place,
     Segments,
     TrainOptions,
     common_prefix,
@@ -58,10 +60,19 @@ NO_TEMPLATE = RenderFailure(
 )
 
 
+@dataclass(frozen=True)
+class Options:
+    """Settings of ``SFTConfig`` that are TRL's own."""
+
+    truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"
+    """Which end of an over-long row is kept."""
+
+
 class Trl:
     name = "trl"
     version = "1.16"
     default_max_length: int | None = 1024
+    Options = Options
     format_notes: Mapping[str, str] = {
         "sharegpt": "ShareGPT's role names were mapped (human to user, gpt to assistant …); TRL itself does not, so "
         "map them before you train",
@@ -70,7 +81,7 @@ class Trl:
         "preference": "the chosen answers were judged as TRL's SFTTrainer would train on them",
     }
 
-    def check_options(self, options: TrainOptions, template: Template | None) -> None:
+    def prepare(self, tokenizer: Tokenizer, template: Template | None, options: TrainOptions) -> TrlLabeller:
         if options.packing and options.max_length is None:
             raise UsageError("TRL packs to a maximum length, and there is none", "give --max-length N")
         if options.train_on == "last":
@@ -83,14 +94,19 @@ class Trl:
                 "TRL's assistant_only_loss needs {% generation %} blocks in the chat template, and this one has none",
                 "give a template with them by --chat-template FILE, or make the rows prompt-completion",
             )
+        return TrlLabeller(tokenizer, template, options)
 
-    def label(
-        self,
-        conversations: Sequence[Conversation],
-        tokenizer: Tokenizer,
-        template: Template | None,
-        options: TrainOptions,
-    ) -> LabelBatch:
+
+class TrlLabeller:
+    notes: Sequence[str] = ()
+
+    def __init__(self, tokenizer: Tokenizer, template: Template | None, options: TrainOptions) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self.options = options
+
+    def label(self, conversations: Sequence[Conversation]) -> LabelBatch:
+        tokenizer, options = self.tokenizer, self.options
         by_kind: dict[Kind, list[int]] = defaultdict(list)
         for i, conversation in enumerate(conversations):
             by_kind[conversation.kind].append(i)
@@ -104,11 +120,24 @@ class Trl:
             elif kind is Kind.TOKENIZED:
                 batch = _tokenized(chosen, options)
             else:
-                batch = _rendered(chosen, tokenizer, template, options, kind is Kind.PROMPT_COMPLETION_MESSAGES)
+                batch = _rendered(chosen, tokenizer, self.template, options, kind is Kind.PROMPT_COMPLETION_MESSAGES)
             parts.append((indices, batch))
         whole = concatenate(parts, len(conversations))
         _truncate(whole, options)
         return whole
+
+    def reason(self, place: Place, trained: bool) -> str:
+        if self.options.train_on == "assistant":
+            if trained:
+                return "TRL's assistant_only_loss trains what the template puts inside {% generation %} blocks"
+            return "TRL's assistant_only_loss masks what is outside the template's {% generation %} blocks"
+        if not trained:
+            return "TRL masks the prompt of a row that has a prompt and a completion"
+        if place is Place.EOS:
+            return "TRL ends a text with EOS and trains it"
+        if place in (Place.COMPLETION, Place.TEXT):
+            return "TRL trains texts and completions whole"
+        return "TRL trains every token of a conversation unless assistant_only_loss is set or the row has a prompt"
 
 
 def _with_eos(text: str, eos: str | None) -> str:
@@ -267,11 +296,11 @@ def _truncate(batch: LabelBatch, options: TrainOptions) -> None:
         batch.trained = batch.trained.copy()
         batch.trained[batch.ids.starts[:-1][np.diff(batch.ids.starts) > 0]] = False
         return
-    batch.kept = kept_by_length(batch.ids, options.max_length, options.truncation_mode)
+    batch.kept = kept_by_length(batch.ids, options.max_length, options.own.truncation_mode)
     left = sum_by_row(batch.trained & batch.kept, batch.ids.starts)
     for row in np.flatnonzero(left == 0).tolist():
         if row not in batch.failures:
             batch.dropped[row] = DROPPED
 
 
-TRAINER = Trl()
+TRAINERS = (Trl(),)
