@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def test_every_command_has_an_example() -> None:
     for name in COMMANDS:
         result = run(name, "--help")
         assert result.exit_code == 0
-        assert f"lorads {name}" in result.output.split("Example:")[1]
+        assert f"lorads {name}" in re.split("Examples?:", result.output)[1]
 
 
 def test_findings_exit_1(data: Path) -> None:

@@ -14,9 +14,12 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from unittest.mock import patch
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -75,7 +78,10 @@ def training_rows(cell: recording.Cell) -> list[rows.Row | None]:
 
 
 def tokenizer_argument(cell: recording.Cell) -> str:
-    name = cell.header["tokenizer"]["name"]
+    tokenizer = cell.header["tokenizer"]
+    if "file" in tokenizer:
+        return str(recording.source_path(tokenizer["file"]))
+    name = tokenizer["name"]
     return name if name in SHIPPED else str(realdata.asset_dir(f"tokenizers/{name}"))
 
 
@@ -104,12 +110,31 @@ def built_by_lorads(cell: recording.Cell, folder: Path) -> dict[int, dict[str, A
     data, out = folder / "data.jsonl", folder / "out.jsonl"
     with data.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in training_rows(cell))
-    result = CliRunner().invoke(cli, command(cell, data, out))
+    with _today(cell.header.get("date")):
+        result = CliRunner().invoke(cli, command(cell, data, out))
     if result.exit_code != 0 or not out.exists():
         said = result.output.strip() or repr(result.exception)
         raise RuntimeError(f"exit {result.exit_code}: {said[:600]}")
     with out.open(encoding="utf-8") as lines:
         return {record["row"]: record for record in map(json.loads, lines)}
+
+
+@contextmanager
+def _today(recorded: str | None) -> Iterator[None]:
+    """What ``strftime_now`` tells templates: the day of the recording, for templates that write the date."""
+    if recorded is None:
+        yield
+        return
+
+    then = datetime.fromisoformat(recorded)
+
+    class Then(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.combine(then.date(), then.time(), tz)
+
+    with patch("lorads.templates.template.datetime", Then):
+        yield
 
 
 def compare(cell: recording.Cell, built: dict[int, dict[str, Any]]) -> Outcome:

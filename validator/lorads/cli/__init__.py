@@ -14,6 +14,7 @@ COMMANDS = {
     "check": "Judge the data: what will the trainer learn from it?",
     "view": "Show one row as the trainer sees it.",
     "tokenize": "Write the ids and labels that the trainer would feed.",
+    "doctor": "Compare what is installed with what the tokenizer's files say.",
     "rules": "List the rules.",
     "explain": "Show one rule's page.",
     "demo": "Build a real incident to try lorads on.",

@@ -83,7 +83,7 @@ def settings_of(config: Any, given: dict[str, Any]) -> Any:
         instruction_marker=pick("instruction_marker", None),
         trainer_options={
             **(config.trainer_options if config is not None else {}),
-            **_assignments(given.get("trainer_options") or ()),
+            **assignments(given.get("trainer_options") or (), "--trainer-option"),
         },
         select=_ids(pick("select", ())),
         ignore=_ids(pick("ignore", ())),
@@ -107,12 +107,13 @@ def _length(value: Any) -> Any:
     return number
 
 
-def _assignments(values: Any) -> dict[str, str]:
+def assignments(values: Any, option: str) -> dict[str, str]:
+    """``NAME=VALUE`` texts, as they were given with ``option``."""
     out = {}
     for value in values:
         name, equals, text = value.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"{value!r} is not NAME=VALUE", param_hint="'--trainer-option'")
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE", param_hint=f"'{option}'")
         out[name.strip()] = text
     return out
 

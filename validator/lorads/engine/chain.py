@@ -52,6 +52,10 @@ class BlockResult:
     rows_kept: int = 0
     tokens: int = 0
     label_tokens: int = 0
+    prompt_tokens: int = 0
+    rows_cut: int = 0
+    dropped: list[str] = field(default_factory=list)
+    """Why rows are dropped, one reason a row."""
     counts: dict[tuple[str, Severity], int] = field(default_factory=dict)
     """Findings by rule and severity: exact."""
     applicable: dict[str, int] = field(default_factory=dict)
@@ -176,6 +180,9 @@ class Chain:
         result.bad_lines = sum(1 for problem in batch.records.problems if problem.index is None)
         result.tokens = int(facts["tokens_fed"].sum() or 0)
         result.label_tokens = int(facts["label_tokens_fed"].sum() or 0)
+        result.prompt_tokens = int(facts["prompt_tokens_fed"].sum() or 0)
+        result.dropped = list(batch.labels.dropped.values())
+        result.rows_cut = int((facts["cut"].fill_null(False) & facts["dropped"].is_null()).sum())
         result.rows_kept = len(batch.conversations) - len(batch.labels.dropped) - len(batch.labels.failures)
         if facts.height:
             self.judge(batch, facts, path, result)
@@ -214,7 +221,8 @@ class Judge:
         self.expressions += [expression.fill_null(0).alias(f"key:{id_}") for id_, expression in self.keys.items()]
 
     def __call__(self, batch: Batch, facts: pl.DataFrame, path: str, result: BlockResult) -> None:
-        answers = {series.name: series.to_numpy() for series in facts.select(self.expressions).get_columns()}
+        # one after the other: the frames are small, and a worker has one thread
+        answers = {series.name: series.to_numpy() for series in facts.select_seq(self.expressions).get_columns()}
         fired = {id_: answers[id_] for id_ in self.evaluated}
         hidden = {id_: np.zeros(facts.height, np.bool_) for id_ in self.told}
         for id_, others in self.precedence.items():
@@ -224,9 +232,11 @@ class Judge:
                 both = np.flatnonzero(fired[id_] & fired[other])
                 if len(both):
                     hidden[other][both] |= self._explains(id_, other, both, facts)
-        is_row = facts["row"].is_not_null().to_numpy()
+        every = not facts["row"].null_count()
+        is_row = np.ones(facts.height, np.bool_) if every else facts["row"].is_not_null().to_numpy()
         if self.keys:
-            lines = facts["line"].fill_null(-1).to_numpy()[is_row]
+            at = facts["line"]
+            lines = (at if not at.null_count() else at.fill_null(-1)).to_numpy()[is_row]
             result.row_lines = lines if len(lines) and lines[0] >= 0 else None
         for id_ in self.applies:
             possible = answers.get(f"applies:{id_}", is_row)

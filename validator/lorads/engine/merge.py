@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from lorads.findings import DatasetRule, Finding, Input, RowRule, Severity, Summ
 if TYPE_CHECKING:
     from lorads.engine.chain import BlockResult
     from lorads.findings.catalogue import Selection
+
+_NUMBERS = re.compile(r"\d[\d,.]*")
 
 
 class Merge:
@@ -32,6 +35,8 @@ class Merge:
         self.files: list[Input] = []
         self.keys: dict[str, list[Keys]] = defaultdict(list)
         self.row = self.line = 0
+        self.dropped: dict[str, tuple[int, str]] = {}
+        """Reasons for which rows are dropped, less the numbers in them: how many rows, and the first one's words."""
 
     def begin(self, file: Input) -> None:
         self.files.append(file)
@@ -45,6 +50,13 @@ class Merge:
         self.summary.rows_kept += result.rows_kept
         self.summary.tokens += result.tokens
         self.summary.label_tokens += result.label_tokens
+        self.summary.prompt_label_tokens += result.prompt_tokens
+        self.summary.rows_cut += result.rows_cut
+        self.summary.rows_dropped += len(result.dropped)
+        for reason in result.dropped:
+            kind = _NUMBERS.sub("#", reason)
+            count, example = self.dropped.get(kind, (0, reason))
+            self.dropped[kind] = count + 1, example
         for key, count in result.counts.items():
             self.counts[key] += count
         for id_, count in result.applicable.items():

@@ -25,9 +25,12 @@ from lorads.findings import Input, Report, TokenizerInfo, TrainerInfo
 from lorads.sources import Block, Limits, Source, open_sources
 from lorads.templates import PlanMismatch
 from lorads.tokenizers import EngineMismatch, single_threaded
+from lorads.trainers import Place
 
 IN_FLIGHT = 2
 """Blocks a worker may have waiting, so that it never idles and memory stays bounded."""
+
+TOLD_REASONS = 3
 
 WORTH_PROCESSES = 8
 """Blocks from which on several processes are quicker than one."""
@@ -114,8 +117,24 @@ def _check(sources: Sequence[Source], settings: Settings, progress: Progress | N
         TrainerInfo(chain.trainer.name, chain.trainer.version, chain.options.max_length, chain.options.train_on),
         summary,
         findings,
-        _notes(chain, inputs),
+        [*_fates(chain, merge), *_notes(chain, inputs)],
     )
+
+
+def _fates(chain: Chain, merge: Merge) -> list[str]:
+    """What the trainer does with rows and prompts that not everybody expects of it."""
+    summary, name = merge.summary, f"{chain.trainer.name} {chain.trainer.version}"
+    told = []
+    for count, example in sorted(merge.dropped.values(), key=lambda item: -item[0])[:TOLD_REASONS]:
+        rows = f"{count:,} row" if count == 1 else f"{count:,} rows"
+        told.append(f"{name} drops {rows}: {example}")
+    if summary.rows_cut:
+        told.append(f"{name} cuts {summary.rows_cut:,} of the rows that it keeps to its maximum length")
+    if summary.prompt_label_tokens and summary.label_tokens:
+        share = 100 * summary.prompt_label_tokens / summary.label_tokens
+        why = chain.labeller.reason(Place.USER, True)
+        told.append(f"{share:.0f} % of the trained tokens are questions and other input, not answers: {why}")
+    return told
 
 
 def _notes(chain: Chain, inputs: Sequence[Input]) -> list[str]:

@@ -42,17 +42,28 @@ class FactContext:
     bos_is_marker: bool = field(init=False)
     """BOS also ends or opens turns (GPT-2, SmolLM2), so that it may stand anywhere."""
 
-    _constants: dict[tuple[str, ...], list[pl.Expr]] = field(default_factory=dict)
+    _below: int = field(init=False)
+    _from: int = field(init=False)
+    _constants: dict[str, pl.Series] = field(default_factory=dict)
 
-    def constants(self, names: tuple[str, ...]) -> list[pl.Expr]:
-        """Columns that are the same in every row: the model's and the trainer's limits, null for all others."""
+    def constant(self, name: str, rows: int) -> pl.Series:
+        """A column that is the same in every row: the model's and the trainer's limits, null for all others."""
         import polars as pl
 
-        if names not in self._constants:
+        column = self._constants.get(name)
+        if column is None or len(column) < rows:
             known = {"embedding_rows": self.tokenizer.embedding_rows, "max_length": self.max_length}
-            schema = polars_schema()
-            self._constants[names] = [pl.lit(known.get(name), dtype=schema[name]).alias(name) for name in names]
-        return self._constants[names]
+            one = pl.Series(name, [known.get(name)], dtype=polars_schema()[name])
+            column = self._constants[name] = one.new_from_index(0, max(rows, 1 << 12))
+        return column.head(rows)
+
+    def places_of_ends(self, flat: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """Where in a batch's ids such stand that ``ends`` flags."""
+        possible = flat >= self._from
+        if self._below >= 0:
+            possible |= flat <= self._below
+        at = np.flatnonzero(possible)
+        return at[self.ends.take(flat[at], mode="clip")]
 
     def __post_init__(self) -> None:
         tokenizer = self.tokenizer
@@ -63,6 +74,10 @@ class FactContext:
         self.control[[i for i in special.control - special.benign if i < size]] = True
         self.ends = self.control.copy()
         self.ends[[i for i in special.eos_ids if i < size]] = True
+        # Such ids stand at one end of the vocabulary, or at both: two comparisons tell nearly all others apart.
+        ids = np.concatenate(([-1], np.flatnonzero(self.ends[:size]), [size]))
+        gap = int(np.argmax(np.diff(ids)))
+        self._below, self._from = int(ids[gap]), int(ids[gap + 1])
         self.openers = np.zeros(size + 1, np.bool_)
         template = tokenizer.chat_template or ""
         for token, i in special.added.items():

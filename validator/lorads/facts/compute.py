@@ -36,7 +36,7 @@ def facts_of(batch: Batch, context: FactContext) -> pl.DataFrame:
         columns["line"] = np.asarray(records.lines, np.int64) + 1
     columns["byte_offset"] = np.asarray(records.offsets, np.int64)
     columns["byte_length"] = np.asarray(records.lengths, np.int64)
-    columns["kind"] = _spread_texts([c.kind.value for c in batch.conversations], batch.positions, rows)
+    columns["kind"] = _spread_texts([c.kind for c in batch.conversations], batch.positions, rows)
     if batch.labels.dropped:
         reasons = [batch.labels.dropped.get(i) for i in range(len(batch.conversations))]
         columns["dropped"] = _spread_texts(reasons, batch.positions, rows)
@@ -46,15 +46,14 @@ def facts_of(batch: Batch, context: FactContext) -> pl.DataFrame:
 
     schema = polars_schema()
     series: list[pl.Series] = []
-    missing: list[str] = []
     for name, fact in FACTS.items():
         if fact.dtype == HIT and hits[name]:
             series.append(_hit_series(name, hits[name], rows, schema[name]))
         elif name in columns:
             series.append(_series(name, columns[name], schema[name]))
         else:
-            missing.append(name)
-    frame = pl.DataFrame(series).with_columns(context.constants(tuple(missing)))
+            series.append(context.constant(name, rows))
+    frame = pl.DataFrame(series)
     unreadable = [problem for problem in records.problems if problem.index is None]
     if not unreadable:
         return frame
@@ -111,9 +110,14 @@ def _spread_texts(values: Sequence[str | None], positions: Sequence[int], rows: 
 
     if len(positions) == rows:
         if rows and values.count(values[0]) == rows:
-            return pl.Series(values[:1], dtype=pl.String).new_from_index(0, rows)
-        return pl.Series(values, dtype=pl.String)
+            return pl.Series([_plain(values[0])], dtype=pl.String).new_from_index(0, rows)
+        return pl.Series(list(map(_plain, values)), dtype=pl.String)
     out: list[str | None] = [None] * rows
     for position, value in zip(positions, values, strict=True):
-        out[position] = value
+        out[position] = _plain(value)
     return pl.Series(out, dtype=pl.String)
+
+
+def _plain(value: str | None) -> str | None:
+    """The text of a ``StrEnum``'s member, which polars takes for something else."""
+    return None if value is None else str(value)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from lorads.facts.batch import CONVERSATIONAL, Batch, FactContext
 from lorads.facts.hashes import sequence_hash
 from lorads.formats import Conversation, Kind
+from lorads.templates.render import TOOLS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,7 +29,6 @@ class LabelFacts:
 
 def label_facts(batch: Batch, context: FactContext) -> LabelFacts:
     """What ids, labels and segments tell."""
-    import polars as pl
 
     labels, conversations = batch.labels, batch.conversations
     flat, starts, segments = labels.ids.flat, labels.ids.starts, labels.segments
@@ -55,6 +55,8 @@ def label_facts(batch: Batch, context: FactContext) -> LabelFacts:
     first, last = segments.bounds[:-1], segments.bounds[1:]
     out["answer_tokens"] = _sum_segments(trained.between(first, last) * answer, segments.rows)
     out["answer_tokens_fed"] = _sum_segments(fed.between(first, last) * answer, segments.rows) * alive
+    asked = ~answer & ((segments.message >= 0) | (segments.message == TOOLS))
+    out["prompt_tokens_fed"] = _sum_segments(fed.between(first, last) * asked, segments.rows) * alive
     out["messages"] = np.fromiter([len(c.messages) for c in conversations], np.int32, rows)
     out["answers"] = message_answers
 
@@ -63,7 +65,7 @@ def label_facts(batch: Batch, context: FactContext) -> LabelFacts:
         largest[filled] = np.maximum.reduceat(flat, starts[:-1][filled])
     out["max_token_id"] = largest
 
-    marks = np.flatnonzero(context.ends.take(flat, mode="clip"))
+    marks = context.places_of_ends(flat)
     out |= _bos_facts(batch, context)
     out |= _terminator_facts(batch, marks, answer)
     out["sequence_hash"] = sequence_hash(labels.ids, labels.trained, trained.all)
@@ -72,7 +74,7 @@ def label_facts(batch: Batch, context: FactContext) -> LabelFacts:
         rendered = np.ones(rows, np.bool_)
         rendered[list(labels.failures)] = False
         for name in out.keys() - {"messages", "answers"}:
-            out[name] = _only_where(rendered, pl.Series(name, out[name]))
+            out[name] = _only_where(rendered, out[name])
     return LabelFacts(out, marks, answer)
 
 
@@ -91,11 +93,14 @@ class Count:
         return end - begin - (np.searchsorted(self._unset, end) - np.searchsorted(self._unset, begin))
 
 
-def _only_where(mask: npt.NDArray[np.bool_], series: pl.Series) -> pl.Series:
+def _only_where(mask: npt.NDArray[np.bool_], values: npt.NDArray[Any] | pl.Series) -> npt.NDArray[Any] | pl.Series:
     """The values where the mask is set, null elsewhere."""
     import polars as pl
 
-    return series if mask.all() else series.zip_with(pl.Series(mask), series.clear(len(series)))
+    if mask.all():
+        return values
+    series = pl.Series(values)
+    return series.zip_with(pl.Series(mask), series.clear(len(series)))
 
 
 def _sum_segments(values: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -194,14 +199,17 @@ def _terminator_facts(
     fed = good[labels.kept[good]]
     ended = np.searchsorted(good, stop) > np.searchsorted(good, begin)
     judged = has & (stop > begin)
-    last_token: list[int | None] = [None] * rows
-    for row in np.flatnonzero(judged & ~ended).tolist():
-        start = int(segments.bounds[last[row]])
-        inside = np.flatnonzero(labels.trained[start : stop[row]])
-        if len(inside):
-            last_token[row] = int(flat[start + inside[-1]])
-    return {
-        "terminated": _only_where(judged, pl.Series(ended)),
-        "terminator_fed": _only_where(judged, pl.Series(np.searchsorted(fed, stop) > np.searchsorted(fed, begin))),
-        "last_answer_token": pl.Series(last_token, dtype=pl.Int64),
+    out: dict[str, npt.NDArray[Any] | pl.Series] = {
+        "terminated": _only_where(judged, ended),
+        "terminator_fed": _only_where(judged, np.searchsorted(fed, stop) > np.searchsorted(fed, begin)),
     }
+    open_ended = np.flatnonzero(judged & ~ended).tolist()
+    if open_ended:
+        last_token: list[int | None] = [None] * rows
+        for row in open_ended:
+            start = int(segments.bounds[last[row]])
+            inside = np.flatnonzero(labels.trained[start : stop[row]])
+            if len(inside):
+                last_token[row] = int(flat[start + inside[-1]])
+        out["last_answer_token"] = pl.Series(last_token, dtype=pl.Int64)
+    return out

@@ -92,6 +92,9 @@ FACTS: Final[dict[str, Fact]] = {
         "trained tokens of answers (content, thinking, tool calls of the assistant; a whole text), untruncated",
     ),
     "answer_tokens_fed": Fact("i64", "the same in what the trainer feeds"),
+    "prompt_tokens_fed": Fact(
+        "i64", "tokens of system, user and tool messages, of tool definitions and of prompts, fed with a label"
+    ),
     "terminated": Fact(
         "bool",
         "the last answer is followed by a trained end-of-sequence or end-of-turn token; null when there is no answer",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import not_
 from typing import Final
 
 import numpy as np
@@ -48,7 +50,9 @@ class Scanner:
         literals = self._markup.literals
         self._literals: Final = literals
         self._firsts: Final = sorted({ord(literal[0]) for literal in literals} | {ord("<")})
-        self._keys: Final = _key(np.array([[ord(literal[i]) for literal in literals] for i in (1, 2, 3)], np.uint64))
+        # Which second and third characters a literal has, by their low bytes: rules out nearly all other places.
+        self._seconds: Final = _bytes_at(literals, 1)
+        self._thirds: Final = _bytes_at(literals, 2)
 
     def scan(self, texts: Texts) -> dict[str, dict[int, Hit]]:
         """For each fact of ``FACTS``: index of the conversation → what it holds, the severest first.
@@ -74,19 +78,13 @@ class Scanner:
         marked: set[int] = set()
         broken: set[int] = set()
         plain = list(map(str.isascii, texts.contents))
-        groups = [(list(range(len(plain))), self._look_ascii)]
-        if not all(plain):
-            other = [i for i, is_ascii in enumerate(plain) if not is_ascii]
-            groups = [
-                ([i for i, is_ascii in enumerate(plain) if is_ascii], self._look_ascii),
-                (other, self._look_unicode),
-            ]
-        for group, look in groups:
-            contents = [texts.contents[i] for i in group] if len(group) < len(plain) else texts.contents
+        for chosen, look in ((plain, self._look_ascii), (list(map(not_, plain)), self._look_unicode)):
+            contents = list(compress(texts.contents, chosen))
             # Three line ends more, so that three characters follow every one.
             found = look("\n".join(contents) + "\n\n\n")
             if not any(map(len, found)):
                 continue
+            group = list(compress(range(len(chosen)), chosen))
             lengths = np.fromiter(map(len, contents), np.int64, len(contents))
             starts = np.cumsum(lengths + 1) - (lengths + 1)
             for places, into in zip(found, (marked, broken), strict=True):
@@ -119,7 +117,8 @@ class Scanner:
             first |= low == char
         at = np.flatnonzero(first)
         barred = (chars[at] == ord("<")) & ((_FLAGS.take(chars[at + 1], mode="clip") & _BAR) != 0)
-        spelt = at[np.isin(_key(np.array([chars[at + step] for step in (1, 2, 3)], np.uint64)), self._keys)]
+        spelt = at[self._seconds[low[at + 1]]]
+        spelt = spelt[self._thirds[low[spelt + 2]]]
         exact = [place for place in spelt.tolist() if joined.startswith(self._literals, place)]
         return np.concatenate((at[barred], np.array(exact, np.int64)))
 
@@ -129,10 +128,11 @@ def scan(texts: Texts, special: SpecialTokens, own_template: str | None) -> dict
     return Scanner(special, own_template).scan(texts)
 
 
-def _key(following: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Three code points, shape (3, n), in one number of 63 bits each, shape (n,)."""
-    keys: npt.NDArray[np.uint64] = following[0] << np.uint64(42) | following[1] << np.uint64(21) | following[2]
-    return keys
+def _bytes_at(literals: Sequence[str], place: int) -> npt.NDArray[np.bool_]:
+    """One flag a byte: whether a literal has a character with this low byte at ``place``; shape (256,)."""
+    flags = np.zeros(256, np.bool_)
+    flags[[ord(literal[place]) & 0xFF for literal in literals]] = True
+    return flags
 
 
 def _flags() -> npt.NDArray[np.uint8]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from lorads.findings.finding import Finding, RowView, Token
+from lorads.findings.finding import Comparison, Finding, RowView, Stretch, Token
 from lorads.findings.report import Input, Report, Summary, TokenizerInfo, TrainerInfo
 from lorads.findings.rule import DatasetRule, FixKind, Row, RowRule, Rule, Severity, escape, show
 
 __all__ = [
+    "Comparison",
     "DatasetRule",
     "Finding",
     "FixKind",
@@ -17,6 +18,7 @@ __all__ = [
     "RowView",
     "Rule",
     "Severity",
+    "Stretch",
     "Summary",
     "Token",
     "TokenizerInfo",

@@ -19,6 +19,10 @@ class Token:
     """``trained``, ``masked``, ``special`` (a control token; trained or not as ``trained`` says) or ``cut``."""
     trained: bool
     highlight: bool = False
+    place: str = ""
+    """What it is in the row (``lorads.trainers.Place``), where somebody asked."""
+    reason: str = ""
+    """Why the trainer does with it what it does, where somebody asked."""
 
 
 @dataclass(slots=True)
@@ -64,3 +68,24 @@ class RowView:
     max_length: int | None
     tokenizer: str
     trainer: str
+    notes: list[str] = dataclasses.field(default_factory=list)
+    """What was guessed to label it."""
+
+
+@dataclass(slots=True, frozen=True)
+class Stretch:
+    """Tokens ``left[0]:left[1]`` of one view and ``right[0]:right[1]`` of the other: the same ids, or, where one of the
+    two is empty or the ids differ, what stands in their place."""
+
+    left: tuple[int, int]
+    right: tuple[int, int]
+    same: bool
+
+
+@dataclass(slots=True)
+class Comparison:
+    """One row as two trainers see it."""
+
+    left: RowView
+    right: RowView
+    stretches: list[Stretch]

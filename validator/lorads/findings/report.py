@@ -49,6 +49,12 @@ class Summary:
     rows_kept: int = 0
     tokens: int = 0
     label_tokens: int = 0
+    prompt_label_tokens: int = 0
+    """Of these, tokens of questions, system and tool messages, tool definitions and prompts."""
+    rows_dropped: int = 0
+    """Rows that the trainer leaves out by itself."""
+    rows_cut: int = 0
+    """Rows that it shortens and keeps."""
     by_severity: dict[str, int] = field(default_factory=lambda: {severity.value: 0 for severity in Severity})
     by_rule: dict[str, int] = field(default_factory=dict)
 

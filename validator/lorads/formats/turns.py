@@ -242,13 +242,19 @@ def plain_batch(lists: list[list[Any]]) -> list[Conversation | None]:
         return [_plain(messages, Kind.MESSAGES, 0, True) for messages in lists]
     if set(map(len, flat)) != TWO or set(map(type, contents)) != TEXT or set(map(type, roles)) != TEXT:
         return [_plain(messages, Kind.MESSAGES, 0, True) for messages in lists]
-    blank = {i for i, content in enumerate(contents) if not content or content.isspace()}
+    blank: set[int] = set()
+    if not all(contents) or any(map(str.isspace, contents)):
+        blank = {i for i, content in enumerate(contents) if not content or content.isspace()}
     out: list[Conversation | None] = []
+    shapes: dict[tuple[str, ...], tuple[tuple[str, ...], tuple[RowProblem, ...], tuple[int, ...]]] = {}
     begin = 0
     for messages in lists:
         end = begin + len(messages)
         shape = tuple(roles[begin:end])
-        problems, answers = verdict(shape)
+        known = shapes.get(shape)
+        if known is None:
+            known = shapes[shape] = shape, *verdict(shape)
+        shape, problems, answers = known  # one tuple for all rows of a shape
         if not shape or (blank and any(begin + i in blank for i in answers)):
             out.append(None)
         else:

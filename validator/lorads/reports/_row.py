@@ -6,8 +6,10 @@ import shutil
 from typing import IO
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
+from lorads.errors import UsageError
 from lorads.findings import RowView, escape
 from lorads.reports.text import MAX_WIDTH, MIN_WIDTH, TOKEN_STYLES
 
@@ -52,3 +54,38 @@ def write_row(view: RowView, stream: IO[str]) -> None:
         legend.append(role, TOKEN_STYLES[role])
         legend.append(f": {words}   ", "dim")
     console.print(legend)
+
+
+SHOWN = 5
+"""Tokens of one text that are explained."""
+
+
+def write_why(view: RowView, asked: str, stream: IO[str]) -> None:
+    """Why the trainer does with a token what it does. ``asked`` is the token's number, or text that it holds. Raises
+    ``UsageError`` when the row has no such token."""
+    count = len(view.tokens)
+    if asked.isdecimal() and int(asked) < count:
+        chosen = [int(asked)]
+    else:
+        exact = [i for i, token in enumerate(view.tokens) if token.text.strip() == asked.strip()]
+        chosen = exact or [i for i, token in enumerate(view.tokens) if asked in token.text]
+    if not chosen:
+        raise UsageError(
+            f"no token of this row is or holds {asked!r}", f"it has {count:,} tokens, numbered from 0; give one of them"
+        )
+    width = min(max(shutil.get_terminal_size((100, 24)).columns, MIN_WIDTH), MAX_WIDTH)
+    console = Console(file=stream, width=width, highlight=False, emoji=False, markup=False)
+    for i in chosen[:SHOWN]:
+        token = view.tokens[i]
+        fate = "cut off" if token.role == "cut" else "trained" if token.trained else "not trained"
+        head = Text(f"token {i:,} of {count:,}: ", "bold")
+        around = view.tokens[max(i - 4, 0) : i]
+        head.append("".join(escape(other.text) for other in around), "dim")
+        head.append(escape(token.text), f"{TOKEN_STYLES[token.role]} reverse").append(f" (id {token.id:,})")
+        console.print(head)
+        console.print(Text(f"  {fate} by {view.trainer}, as part of: {token.place}"))
+        console.print(Padding(Text(f"because {token.reason}"), (0, 0, 0, 2)))
+    if len(chosen) > SHOWN:
+        console.print(Text(f"and {len(chosen) - SHOWN:,} more like it; give a number to see one", "dim"))
+    if view.dropped is not None:
+        console.print(Text(f"the trainer drops the whole row: {view.dropped}", "bold red"))

@@ -134,9 +134,15 @@ def _may_repeat_keys(text: bytes, values: list[Any], unread: list[bytes]) -> boo
     except orjson.JSONEncodeError:  # nested deeper than orjson writes
         return True
     written = _colons(text) - sum(map(_colons, unread))
-    if b"\\u003" in text:
+    if _has_escapes(text):
         written += text.count(b"\\u003a") + text.count(b"\\u003A")
     return written != _colons(survived)
+
+
+def _has_escapes(text: bytes) -> bool:
+    """Whether ``\\u`` stands in a text: several times as fast as ``in``, which every other backslash slows down."""
+    chars = np.frombuffer(text, np.uint8)
+    return bool(((chars[:-1] == 0x5C) & (chars[1:] == 0x75)).any())
 
 
 def _colons(text: bytes) -> int:

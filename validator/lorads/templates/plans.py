@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from itertools import repeat
+from operator import contains
 
 import numpy as np
 import numpy.typing as npt
@@ -275,11 +276,8 @@ def _lay_out(plan: Plan) -> None:
     plan.generation = tuple(generation)
 
 
-def unfit_rows(plan: Plan, rows: Sequence[Sequence[str]], columns: Sequence[Sequence[str]]) -> set[int]:
-    """Positions of the rows that the plan isn't good for.
-
-    ``rows`` are the contents by conversation, ``columns`` the same by message.
-    """
+def unfit_rows(plan: Plan, columns: Sequence[Sequence[str]]) -> set[int]:
+    """Positions of the rows that the plan isn't good for. ``columns`` are the contents by message."""
     unfit: set[int] = set()
     for column in columns:
         stripped = list(map(str.strip, column))
@@ -288,11 +286,10 @@ def unfit_rows(plan: Plan, rows: Sequence[Sequence[str]], columns: Sequence[Sequ
         # str.strip gives back the same object when there is nothing to strip, and lists compare identity first.
         if plan.trims is None and plan.failure is None and stripped != list(column):
             unfit.update(i for i, text in enumerate(stripped) if text is not column[i])
-    if plan.contains:
-        joined = "\0".join(chain.from_iterable(rows))
-        for trigger in plan.contains:
-            if trigger in joined:
-                unfit.update(i for i, row in enumerate(rows) if any(trigger in text for text in row))
+    for trigger in plan.contains:
+        for column in columns:
+            if any(map(contains, column, repeat(trigger))):
+                unfit.update(i for i, text in enumerate(column) if trigger in text)
     if plan.equals:
         longest = max(map(len, plan.equals)) + 16
         for column in columns:

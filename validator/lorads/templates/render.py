@@ -58,3 +58,6 @@ class RenderBatch:
     lost: dict[int, tuple[Lost, ...]] = field(default_factory=dict)
     generation: dict[int, list[tuple[int, int]]] | None = None
     """Character spans inside ``{% generation %}`` blocks; None when the template has no such block."""
+    from_pieces: npt.NDArray[np.bool_] | None = None
+    """Rows whose template prints contents as they are, but for white space at their edges: with another content they
+    would have the same scaffold. None where that isn't known of any."""

@@ -64,6 +64,7 @@ class Template:
         tokens = {"bos_token": bos_token, "eos_token": eos_token, **special}
         self._special = {name: token for name, token in tokens.items() if token}
         self._limits = limits
+        self._by_plans = plans
         now = datetime.now()
         self._clock = clock or (lambda: now)
         self._source, self.has_generation_markers = generation.rewrite(source)
@@ -79,6 +80,11 @@ class Template:
         self._plans: dict[_Shape, Plan | None] | None = {} if plans and self._verdict.opaque else None
         self._seen: dict[_Shape, int] = {}
         self._checked: set[_Shape] = set()
+
+    def with_source(self, source: str, **special: str) -> Template:
+        """Another template text with this one's names for special tokens (but for ``special``), limits and clock."""
+        names = {**self._special, **special}
+        return Template(source, special=names, limits=self._limits, clock=self._clock, plans=self._by_plans)
 
     def render(
         self, conversations: list[Conversation], *, add_generation_prompt: bool = False, prompt_only: bool = False
@@ -134,7 +140,7 @@ class Template:
         if plan is None:
             return numbers
         columns = list(zip(*rows, strict=True))
-        unfit = unfit_rows(plan, rows, columns)
+        unfit = unfit_rows(plan, columns)
         left = [numbers[i] for i in sorted(unfit)]
         if unfit:
             fit = [i for i in range(len(numbers)) if i not in unfit]
@@ -306,6 +312,7 @@ class _Batch:
         self._counts = np.zeros(rows, np.int64)
         self._groups: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Plan]] = []
         self._rows: dict[int, list[Segment]] = {}
+        self._from_pieces = np.zeros(rows, np.bool_)
 
     def put_group(self, numbers: list[int], texts: list[str], chars: npt.NDArray[np.int64], plan: Plan) -> None:
         where = np.array(numbers, np.int64)
@@ -316,6 +323,7 @@ class _Batch:
                 self.texts[number] = text
         self._counts[where] = chars.shape[1]
         self._groups.append((where, chars, plan))
+        self._from_pieces[where] = True
         if self.generation is not None:
             borders = np.zeros((len(numbers), chars.shape[1] + 1), np.int64)
             np.cumsum(chars, axis=1, out=borders[:, 1:])
@@ -366,4 +374,5 @@ class _Batch:
             failures=self.failures,
             lost=self.lost,
             generation=self.generation,
+            from_pieces=self._from_pieces,
         )

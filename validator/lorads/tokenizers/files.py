@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from lorads.errors import UsageError
+from lorads.tokenizers import mistral
 
 MAX_BYTES = 256 * 1024 * 1024
 """The largest tokenizer.json that is read, unpacked; the largest real ones have some 40 MB."""
@@ -108,6 +109,9 @@ def _read_file(name: str, path: Path) -> TokenizerFiles:
         return TokenizerFiles(name=name, source=str(path), model=orjson.dumps(model), config=config)
     if path.suffix == ".gguf":
         raise UsageError(f"{path} is no GGUF file", "It should start with the four letters GGUF.")
+    if mistral.recognises(path):
+        facts, config, made = mistral.to_tokenizer(path, _read(path))
+        return TokenizerFiles(name=name, source=str(path), model=made, config=config, model_config=facts)
     return _read_directory(name, path.parent, str(path), hub_id="", model_file=path)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,8 @@ class Places:
     ) -> None:
         self._texts, self._ids, self._front, self._behind, self._known = texts, ids, front, behind, known
         self._reference = reference
+        self._doubtful: npt.NDArray[np.int64] = np.arange(0)
+        """Rows whose places only the reference tells; known once ``borders`` was asked."""
 
     def borders(self, segment_chars: Characters, rows: Characters) -> Characters:
         """How many tokens of the batch end at or before the end of each segment, shape (segments,).
@@ -85,11 +88,35 @@ class Places:
             counted = np.searchsorted(token_ends, ends, side="right")
             # BOS in front of the next text ends where this one does.
             counted = np.minimum(counted, np.repeat(ids.starts[1:], np.diff(rows)))
+        self._doubtful = bad
         for row in bad.tolist():
             _, end = self._reference(row)
             mine = slice(rows[row], rows[row + 1])
             counted[mine] = ids.starts[row] + np.searchsorted(end, np.cumsum(segment_chars[mine]), side="right")
         return counted
+
+    def tokens_at(self, row: npt.NDArray[np.int64], char: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The token of the batch that stands for a character of a text (its first, where several share it), for many
+        pairs of text and character; -1 where no token does. Shape as ``row``."""
+        lengths = np.fromiter(map(len, self._texts), np.int64, len(self._texts))
+        first = _running(lengths)
+        cut = np.clip(char, 0, lengths[row]) + first[row]
+        rows = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(np.bincount(row, minlength=len(lengths)) + 1, out=rows[1:])
+        # the pairs' characters and the ends of the texts, in order
+        ends = np.concatenate([cut, first[1:]])
+        order = np.lexsort((ends, np.concatenate([row, np.arange(len(lengths))])))
+        counted = np.empty(len(ends), np.int64)
+        counted[order] = self.borders(np.diff(ends[order], prepend=0), rows)
+        token = counted[: len(cut)]
+        starts = self._ids.starts
+        token[(char < 0) | (char >= lengths[row]) | (token >= starts[row + 1])] = -1
+        for doubtful in self._doubtful.tolist():
+            mine = np.flatnonzero((row == doubtful) & (token >= 0))
+            if len(mine):
+                begin, _ = self._reference(doubtful)
+                token[mine[begin[token[mine] - starts[doubtful]] > char[mine]]] = -1
+        return token
 
     def of(self, row: int) -> tuple[Characters, Characters]:
         """First and one-past-last character of each token of one text, from the text's start."""
@@ -140,7 +167,7 @@ def _measured(
 ) -> tuple[npt.NDArray[np.int32], Characters, Characters]:
     """Bytes of text behind each token, their running sum, and the rows in which they do not add up to ``sizes``."""
     starts = ids.starts
-    lengths = known.byte_lengths[ids.flat]
+    lengths = known.byte_lengths.take(ids.flat, mode="clip")  # every id is in it: half the price of indexing
     for offset in range(front):
         lengths[starts[:-1] + offset] = 0
     for offset in range(behind):
@@ -200,7 +227,7 @@ def by_lengths(
 def _running(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """0 and the running sum, shape (values + 1,)."""
     sums = np.zeros(len(values) + 1, dtype=np.int64)
-    np.cumsum(values, out=sums[1:])
+    np.cumsum(values.astype(np.int64, copy=False), out=sums[1:])
     return sums
 
 
@@ -240,6 +267,9 @@ def _may_be_prefixed(ids: Ids, front: int, behind: int, known: Lengths) -> npt.N
     return opens & ~added
 
 
+_is_nfc = partial(unicodedata.is_normalized, "NFC")
+
+
 def _untrusted(texts: list[str], ids: Ids, known: Lengths) -> npt.NDArray[np.bool_]:
     """Rows whose lengths could add up by accident."""
     doubtful = np.zeros(len(texts), dtype=bool)
@@ -249,6 +279,7 @@ def _untrusted(texts: list[str], ids: Ids, known: Lengths) -> npt.NDArray[np.boo
     if known.marked_space:
         doubtful |= np.fromiter(("▁" in text for text in texts), dtype=bool, count=len(texts))
     if known.nfc:
-        normal = (text.isascii() or unicodedata.is_normalized("NFC", text) for text in texts)
-        doubtful |= ~np.fromiter(normal, dtype=bool, count=len(texts))
+        wide = [row for row, text in enumerate(texts) if not text.isascii()]
+        if not all(map(_is_nfc, (texts[row] for row in wide))):
+            doubtful[[row for row in wide if not _is_nfc(texts[row])]] = True
     return doubtful

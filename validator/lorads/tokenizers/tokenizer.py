@@ -50,6 +50,10 @@ class Tokenizer:
         model_max_length: in tokens, where the configuration names a limit.
         chat_template: the Jinja text to render with, None when there is none.
         chat_templates: all templates of the tokenizer by name (``default``, ``tool_use`` …).
+        truncation_side: which end transformers cuts off a text that is too long, ``right`` or ``left``.
+        model_input_names: what transformers gives for a text: ``input_ids``, ``attention_mask`` …
+        added_around: how many tokens the post-processor adds in front of a text and behind it; None where that isn't
+            known.
         model_config: the scalar facts of config.json (``model_type``, ``max_position_embeddings``, ``torch_dtype`` …).
         special: the special tokens, and where the files contradict each other.
         notes: what a user should know about how it was loaded, one sentence each.
@@ -84,9 +88,13 @@ class Tokenizer:
         self.vocab_size = known.size
         self.embedding_rows = _embedding_rows(files.model_config)
         self.model_max_length = _limit(files.config.get("model_max_length"))
+        self.truncation_side = "left" if files.config.get("truncation_side") == "left" else "right"
+        self.model_input_names = _input_names(files.config.get("model_input_names"))
         self.special = known.special
         self.notes = list(known.notes)
         self.byte_lengths = known.byte_lengths
+        post = known.post
+        self.added_around = None if post is None else (len(post[0]), len(post[1]))
         self._lengths = _known_lengths(known)
         self._engine: Engine | None = None
         self._may_switch = False
@@ -371,6 +379,12 @@ def _preference(total_bytes: int | None) -> tuple[EngineName, ...]:
     if total_bytes is not None and total_bytes >= REFERENCE_UP_TO_BYTES:
         return "kitoken", "fastokens", "tokenizers"
     return "kitoken", "tokenizers"
+
+
+def _input_names(given: Any) -> tuple[str, ...]:
+    if isinstance(given, list) and given:
+        return tuple(map(str, given))
+    return "input_ids", "attention_mask"
 
 
 def _embedding_rows(config: dict[str, Any]) -> int | None:

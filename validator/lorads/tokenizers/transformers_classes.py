@@ -25,6 +25,9 @@ from lorads.tokenizers.gguf import byte_level_pre_tokenizer
 
 VERSION = "5.23"
 
+MISTRAL_COMMON = "MistralCommonBackend"
+"""The class that hands mistral-common's own files to that library."""
+
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 Parts = dict[str, Any]
@@ -232,6 +235,9 @@ def apply(files: TokenizerFiles, model: Parts) -> tuple[Parts, dict[str, str | N
     ``model`` isn't changed; the answer shares its vocabulary and merges, and is ``model`` itself where transformers
     gives the same ids. Named tokens are those of ``NAMED``.
     """
+    if files.config.get("tokenizer_class") == MISTRAL_COMMON:
+        # mistral-common finds no special token in a text, so none may become an added token
+        return model, {key: files.config.get(key) for key in NAMED}, []
     name = class_name(files)
     rebuilt = CLASSES.get(name) if name else None
     notes: list[str] = []

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lorads.templates.render import PART_CONTENT, PART_NONE, SCAFFOLD
 from lorads.tokenizers import Ids
-from lorads.trainers.base import LabelBatch, Segments
+from lorads.trainers.base import LabelBatch, LazyTexts, Segments
 
 if TYPE_CHECKING:
     from lorads.tokenizers import Tokenizer
@@ -84,9 +84,7 @@ class Pieces:
         rows = np.array([*self._rows, count], np.int64)
         trained = np.repeat(np.array(self._trained, np.bool_), lengths)
         segments = Segments(bounds, np.array(self._message, np.int32), np.array(self._part, np.int8), rows)
-        texts = [
-            "".join(self._texts[begin:end]) for begin, end in zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True)
-        ]
+        texts = LazyTexts(len(rows) - 1, lambda row: "".join(self._texts[rows[row] : rows[row + 1]]))
         kept = np.ones(len(flat), np.bool_)
         return LabelBatch(
             Ids(flat, bounds[rows]), trained, kept, segments, texts=texts, placed=self._placer(flat, bounds, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,29 @@ class Segments:
     rows: npt.NDArray[np.int64]
 
 
+class LazyTexts(Sequence[str]):
+    """Texts that are put together when they are asked for, since few ever are."""
+
+    def __init__(self, count: int, text_of: Callable[[int], str]) -> None:
+        self._count, self._text_of = count, text_of
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self._text_of(i) for i in range(*index.indices(self._count))]
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        return self._text_of(index)
+
+
 @dataclass(slots=True)
 class LabelBatch:
     """Ids and labels of a batch, before truncation and as they are fed.
@@ -92,7 +115,7 @@ class LabelBatch:
     segments: Segments
     labels: npt.NDArray[np.int64] | None = None
     """The labels themselves (shape (tokens,), -100 where masked), where the data bring labels that are not the ids."""
-    texts: list[str] | None = None
+    texts: Sequence[str] | None = None
     """What was tokenized; None for rows that came as ids."""
     placed: Callable[[int], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] | None = None
     """First and one-past-last character of each token of a row."""
@@ -167,7 +190,8 @@ def place_of(batch: LabelBatch, conversation: Conversation, row: int, token: int
     inside = np.flatnonzero((segments.message[first:stop] >= 0) & (np.diff(bounds) > 0)) + first
     before, behind = inside[inside < segment], inside[inside > segment]
     if len(before) and _is_answer(conversation, int(segments.message[before[-1]])):
-        control = np.isin(flat[int(segments.bounds[before[-1] + 1]) : at + 1], list(special.control))
+        ends = list(special.control | special.eos_ids)
+        control = np.isin(flat[int(segments.bounds[before[-1] + 1]) : at + 1], ends)
         if len(control) and control[-1] and control.sum() == 1:
             return Place.TURN_END
     if flat[at] == special.eos_id and not len(behind):
@@ -315,7 +339,11 @@ def concatenate(parts: Sequence[tuple[Sequence[int], LabelBatch]], rows: int) ->
 
 
 def _join_texts(out: LabelBatch, where: Sequence[tuple[LabelBatch, int]]) -> None:
-    out.texts = ["" if batch.texts is None else batch.texts[i] for batch, i in where]
+    def text_of(row: int) -> str:
+        batch, i = where[row]
+        return "" if batch.texts is None else batch.texts[i]
+
+    out.texts = LazyTexts(len(where), text_of)
 
     def placed(row: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         batch, i = where[row]
