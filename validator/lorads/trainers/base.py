@@ -77,6 +77,22 @@ class Segments:
     rows: npt.NDArray[np.int64]
 
 
+class LazySegments(Segments):
+    """Segments that are worked out when they are asked for: facts need them, ids and labels often do not."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[], Segments]) -> None:
+        self._make = make
+
+    def __getattr__(self, name: str) -> Any:  # of a field that is not set yet
+        if name not in ("bounds", "message", "part", "rows"):
+            raise AttributeError(name)
+        made = self._make()
+        self.bounds, self.message, self.part, self.rows = made.bounds, made.message, made.part, made.rows
+        return getattr(self, name)
+
+
 class LazyTexts(Sequence[str]):
     """Texts that are put together when they are asked for, since few ever are."""
 
@@ -237,8 +253,10 @@ def segments_of(
 
 
 def render_segments(render: RenderBatch, places: Places, ids: Ids) -> Segments:
-    return segments_of(
-        places, ids, render.segment_chars, render.segment_message, render.segment_part, render.row_segments
+    return LazySegments(
+        lambda: segments_of(
+            places, ids, render.segment_chars, render.segment_message, render.segment_part, render.row_segments
+        )
     )
 
 
@@ -281,6 +299,12 @@ def sum_by_row(flags: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]) -> n
     total = np.zeros(len(flags) + 1, np.int64)
     np.cumsum(flags, out=total[1:])
     return np.asarray(total[starts[1:]] - total[starts[:-1]])
+
+
+def labels_fed(batch: LabelBatch) -> npt.NDArray[np.int64]:
+    """How many labels of each row survive truncation, its first one counted too; shape (rows,)."""
+    fed = batch.trained if batch.kept.all() else batch.trained & batch.kept
+    return np.diff(batch.ids.starts) if fed.all() else sum_by_row(fed, batch.ids.starts)
 
 
 def concatenate(parts: Sequence[tuple[Sequence[int], LabelBatch]], rows: int) -> LabelBatch:
