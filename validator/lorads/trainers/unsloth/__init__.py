@@ -1,0 +1,553 @@
+"""Unsloth 2026.10.9 (unsloth and unsloth_zoo, with trl 1.15.0 and transformers 5.17.0), and unsloth_zoo 2025.3.16.
+
+Lines are of ``unsloth_zoo/dataset_utils.py`` of 2026.10.9 unless another file is named. Reproduced is what a user gets
+from ``SFTTrainer`` after ``import unsloth`` (``unsloth/models/rl.py`` writes it anew around ``sft_prepare_dataset``,
+L2661) with a tokenizer that Unsloth loaded, and then, for ``--train-on assistant`` and ``last``, from
+``train_on_responses_only`` (L763):
+
+* a ``text`` column is tokenized as it is: no EOS is appended; the tokenizer's special tokens are added unless the
+  first row's text begins with BOS or the chat template's source holds it (L2822-2826); the tokenizer truncates, so what
+  its post-processor puts behind a text survives;
+* ``messages`` are rendered and tokenized whole, without special tokens (L2954-3007); ``chat_template_kwargs`` of a row,
+  and tools as a JSON text, are taken; cut at ``max_length``, with ``truncation_mode``;
+* conversations in another column, and Alpaca rows, need a ``formatting_func``: lorads renders them by the chat template
+  to texts, as Unsloth's notebooks do, and goes on as for texts; ``formatting_func=true`` does so for ``messages`` too.
+  Where rows have a text column as well, Unsloth takes that: lorads refuses them;
+* ``prompt`` and ``completion``: the prompt's ids are counted, not compared (L2919), so the first tokens of an answer
+  are masked where the boundary merges; EOS is appended to a string completion that does not end with it; rows without
+  any label stay;
+* ``input_ids`` are cut, and rows without a label dropped, by the padding-free code of ``rl.py`` (L2836-3114); with
+  ``padding_free=false`` nothing cuts or drops them. Labels are those of the data, or the ids: Unsloth sets a collator
+  that would mask tokens equal to the pad token (L2746), but ``Trainer.__init__`` puts TRL's back in its place;
+* markers (``_markers.py``, ``_spans.py``): searched in the truncated ids (L923-1064). Labels that the data bring stay
+  masked where they were; rows without a label left are dropped (L1264). Markers are inferred from the chat template
+  where none are given (L234).
+
+2025.3 (its ``dataset_utils.py``): an answer runs from its marker to the next question's marker or the end of the row,
+over EOS, system and tool turns; rows without a label stay; markers must be given; there is no ``messages`` column, nor
+prompt and completion; packing is switched off in silence; existing labels stop ``train_on_responses_only``. The
+transformers 4 of its days leaves many tokenizers as their files have them, where transformers 5 does not:
+``load-as = "file"`` in lorads.toml gives those ids.
+
+The first row of a file decides whether special tokens are added, and ``label`` sees batches: ``Labeller.first`` holds
+that row where the caller knows it, else the first row of the batch stands for it. Of packing (``bfd``) the consequences
+for each row are reproduced: it is cut, nothing is dropped, its first label is masked. With markers it is refused,
+because an answer without an end would run on into the next row of its pack. Padding-free batches mask the first label
+of every row; it is no target in any case, and is shown as the data set has it. Not reproduced: ``assistant_only_loss``
+(use the markers), vision models, rows that bring their own chat template, ``standardize_data_formats``' guesses of
+which key holds the role (ShareGPT's names are mapped), the repairs that Unsloth makes to chat templates without an
+``add_generation_prompt``, and its errors for data sets in which no row at all keeps a label.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lorads.errors import UsageError
+from lorads.formats import Conversation, Kind
+from lorads.templates.render import PART_CONTENT, PART_NONE, SCAFFOLD, RenderFailure
+from lorads.tokenizers.ids import Ids
+from lorads.trainers.base import (
+    LabelBatch,
+    Place,
+    Segments,
+    TrainOptions,
+    concatenate,
+    kept_by_length,
+    render_segments,
+    segments_of,
+    sum_by_row,
+)
+from lorads.trainers.unsloth._markers import contains, encoder, find_marker, inferred
+from lorads.trainers.unsloth._spans import Marker, Search, answers, matches
+
+if TYPE_CHECKING:
+    from lorads.templates import Template
+    from lorads.tokenizers import Places, Tokenizer
+
+NO_ANSWER = "no answer is left to train on: its marker was not found in the row (Unsloth removes such rows)"
+CUT_ANSWER = "no answer is left to train on: maximum length cut them all off (Unsloth removes such rows)"
+NO_LABEL = "no label is left within the maximum length (Unsloth drops such tokenized rows without a word)"
+OWN_TEMPLATE = RenderFailure("error", "the row brings its own chat_template, which lorads does not run")
+NO_TEMPLATE = RenderFailure(
+    "no-template", "the tokenizer has no chat template, and none was given with --chat-template"
+)
+TOOLS_AS_TEXT = RenderFailure(
+    "raised", "its tools are a JSON text, at which Unsloth stops where a row has a prompt and a completion"
+)
+TEXT_BESIDE = RenderFailure(
+    "error", "the row has a text column too, which Unsloth takes instead: choose --format text, or take the column out"
+)
+FORMATTED_COMPLETION = RenderFailure(
+    "raised", "it needs a formatting_func, which TRL refuses together with completion_only_loss (--train-on completion)"
+)
+NO_COLUMNS = RenderFailure(
+    "raised", "Unsloth 2025.3 knows no prompt and completion columns: it asks for a formatting_func that makes texts"
+)
+LABELS_BEFORE_MARKERS = RenderFailure(
+    "raised", "the row brings labels, at which train_on_responses_only of Unsloth 2025.3 breaks off"
+)
+NOTES: Mapping[str, str] = {
+    "sharegpt": "ShareGPT's role names were mapped (human to user, gpt to assistant …) and the rows rendered to texts, "
+    "as with Unsloth's standardize_sharegpt and a formatting_func",
+    "alpaca": "the rows were made messages (user: instruction and input) and rendered to texts by the chat template; "
+    "a formatting_func with an Alpaca prompt of your own trains on other texts: bring those as a text column",
+    "preference": "the chosen answers were judged as Unsloth's SFTTrainer would train on them",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of Unsloth's ``train_on_responses_only`` and of the SFTTrainer that it writes."""
+
+    force_match: bool = True
+    """Markers must be found with the very white space that they are given with."""
+    mask_out_tokens: tuple[str, ...] = ()
+    """Texts that are masked inside answers too (``</think>``)."""
+    formatting_func: bool | None = None
+    """Conversations are rendered to texts before training; by default those that are not in a ``messages`` column."""
+    truncation_mode: Literal["keep_start", "keep_end"] = "keep_start"
+    """Which end of an over-long row of messages or of ids is kept."""
+    padding_free: bool = True
+    """Rows are batched without padding, as Unsloth does unless it is told not to; rows of ids are cut only then."""
+
+
+@dataclass(frozen=True)
+class OlderOptions:
+    """Settings of ``train_on_responses_only`` of unsloth_zoo 2025.3.16."""
+
+    force_match: bool = True
+    """Markers must be found with the very white space that they are given with."""
+
+
+class Unsloth:
+    name = "unsloth"
+    version = "2026.10"
+    default_max_length: int | None = 2048
+    """``max_seq_length`` of ``FastLanguageModel.from_pretrained``."""
+    Options: type[Any] = Options
+    format_notes: Mapping[str, str] = NOTES
+
+    def prepare(self, tokenizer: Tokenizer, template: Template | None, options: TrainOptions) -> UnslothLabeller:
+        _check_markers(options)
+        search = None
+        notes: list[str] = []
+        if options.train_on in ("assistant", "last"):
+            if options.packing:
+                raise UsageError(
+                    "with packing, Unsloth's train_on_responses_only searches whole packs: an answer without an end "
+                    "runs on into the row behind it, which lorads does not reproduce",
+                    "train without packing",
+                )
+            question, answer = options.instruction_marker, options.response_marker
+            if (question is None) != (answer is None):
+                raise UsageError(
+                    "Unsloth takes both markers or none",
+                    "give --instruction-marker and --response-marker, or neither: then they are told from the template",
+                )
+            if question is None or answer is None:
+                question, answer = inferred(tokenizer, template)
+                notes.append(
+                    f"Unsloth tells from the chat template that {question!r} stands before a question and {answer!r} "
+                    "before an answer"
+                )
+            search = _search(tokenizer, question, answer, options.own.force_match)
+        if options.packing and options.max_length is None:
+            raise UsageError("Unsloth packs to a maximum length, and there is none", "give --max-length N")
+        return UnslothLabeller(tokenizer, template, options, search, tuple(notes))
+
+
+class OlderUnsloth:
+    name = "unsloth"
+    version = "2025.3"
+    default_max_length: int | None = 2048
+    Options: type[Any] = OlderOptions
+    format_notes: Mapping[str, str] = {
+        **NOTES,
+        "messages": "Unsloth 2025.3 takes texts alone: the rows were rendered to texts, as by a formatting_func",
+    }
+
+    def prepare(self, tokenizer: Tokenizer, template: Template | None, options: TrainOptions) -> UnslothLabeller:
+        _check_markers(options)
+        if options.train_on in ("last", "completion"):
+            raise UsageError(
+                f"Unsloth 2025.3 cannot train on {'the last answer' if options.train_on == 'last' else 'completions'} "
+                "alone",
+                "choose --trainer unsloth, which is a later version, or --train-on assistant",
+            )
+        search = None
+        if options.train_on == "assistant":
+            question, answer = options.instruction_marker, options.response_marker
+            if question is None or answer is None:
+                raise UsageError(
+                    "Unsloth 2025.3 must be given both markers", "give --instruction-marker and --response-marker"
+                )
+            search = Search(
+                _resolved(answer, tokenizer, options.own.force_match, "--response-marker", older=True),
+                _resolved(question, tokenizer, options.own.force_match, "--instruction-marker", older=True),
+                older=True,
+            )
+        notes = ("Unsloth 2025.3 switches packing off",) if options.packing else ()
+        return UnslothLabeller(tokenizer, template, options, search, notes)
+
+
+def _check_markers(options: TrainOptions) -> None:
+    given = options.instruction_marker is not None or options.response_marker is not None
+    if given and options.train_on not in ("assistant", "last"):
+        raise UsageError(
+            "Unsloth searches for markers in train_on_responses_only alone",
+            "add --train-on assistant (every answer) or --train-on last",
+        )
+
+
+def _resolved(text: str, tokenizer: Tokenizer, force_match: bool, option: str, older: bool = False) -> Marker:
+    marker = find_marker(text, tokenizer, force_match, older)
+    if marker is None:
+        raise UsageError(
+            f"Unsloth finds no ids to look for in {option} {text!r}",
+            "give another marker" + ("" if force_match else ", or leave force_match on"),
+        )
+    return marker
+
+
+def _search(tokenizer: Tokenizer, question_text: str, answer_text: str, force_match: bool) -> Search:
+    question = _resolved(question_text, tokenizer, force_match, "--instruction-marker")
+    answer = _resolved(answer_text, tokenizer, force_match, "--response-marker")
+    # What is left without its edges may be no more than the opener of every turn (L859).
+    if answer.core == question.core[: len(answer.core)] and answer.right:
+        answer = Marker(answer.core + answer.right, answer.left)
+    if question.core == answer.core[: len(question.core)] and question.right:
+        question = Marker(question.core + question.right, question.left)
+    special = tokenizer.special
+    return Search(answer, question, _opener(tokenizer, question, answer), special.bos_id, special.eos_id)
+
+
+def _opener(tokenizer: Tokenizer, question: Marker, answer: Marker) -> tuple[int, ...]:
+    """The special tokens that both markers begin with: they open every turn, so they end an answer (L875-889)."""
+    shared: list[int] = []
+    for number, other in zip(question.core, answer.core, strict=False):
+        if number != other:
+            break
+        shared.append(number)
+    added = {number: token for token, number in tokenizer.special.added.items()}
+    if not any(added.get(number, "").strip() for number in shared):
+        return ()
+    special = _special_ids(tokenizer)
+    return tuple(shared) if special.issuperset(shared) else ()
+
+
+def _special_ids(tokenizer: Tokenizer) -> set[int]:
+    """Added tokens that are marked special, and the named ones."""
+    named = tokenizer.special
+    ids = {number for number in (named.bos_id, named.eos_id, named.pad_id, named.unk_id) if number is not None}
+    decoder = tokenizer._load_reference()._tokenizer.get_added_tokens_decoder()
+    return ids | {number for number, token in decoder.items() if token.special}
+
+
+class UnslothLabeller:
+    first: Conversation | None = None
+    """The first row of the data set, where the caller knows it."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: Template | None,
+        options: TrainOptions,
+        search: Search | None,
+        notes: Sequence[str],
+    ) -> None:
+        self.tokenizer, self.template, self.options, self.search, self.notes = (
+            tokenizer,
+            template,
+            options,
+            search,
+            notes,
+        )
+        self.older = isinstance(options.own, OlderOptions)
+        self.masked_out = () if self.older else _masked_out(options.own.mask_out_tokens, tokenizer)
+        alone, framed = encoder(tokenizer)(["a"])[0], tokenizer.encode(["a"], add_special_tokens=True).row(0).tolist()
+        front = next((i for i in range(len(framed)) if framed[i : i + len(alone)] == alone), 0)
+        self.frame = front, len(framed) - front - len(alone)
+        """How many tokens the tokenizer puts in front of a text, and behind it."""
+
+    # Dataset types
+
+    def label(self, conversations: Sequence[Conversation]) -> LabelBatch:
+        groups: dict[tuple[Kind, bool], list[int]] = defaultdict(list)
+        for i, conversation in enumerate(conversations):
+            groups[conversation.kind, self._is_formatted(conversation)].append(i)
+        parts: list[tuple[Sequence[int], LabelBatch]] = []
+        for (kind, formatted), indices in groups.items():
+            chosen = [conversations[i] for i in indices] if len(groups) > 1 else conversations
+            parts.append((indices, self._build(kind, formatted, chosen)))
+        if not parts:
+            return _without_rows(0)
+        whole = concatenate(parts, len(conversations))
+        if self.search is not None:
+            self._keep_answers(whole, self.search)
+        elif self.options.packing and not self.older:
+            whole.trained = whole.trained.copy()
+            whole.trained[whole.ids.starts[:-1][np.diff(whole.ids.starts) > 0]] = False
+        return whole
+
+    def _is_formatted(self, conversation: Conversation) -> bool:
+        if conversation.kind is not Kind.MESSAGES:
+            return False
+        wanted = True if self.older else self.options.own.formatting_func
+        if wanted is not None:
+            return bool(wanted)
+        return conversation.record is not None and "messages" not in conversation.record
+
+    def _build(self, kind: Kind, formatted: bool, rows: Sequence[Conversation]) -> LabelBatch:
+        if kind is Kind.TOKENIZED:
+            return self._tokenized(rows)
+        if kind is Kind.TEXT:
+            return self._texts(rows)
+        if kind is Kind.MESSAGES:
+            batch = self._formatted(rows) if formatted else self._rendered(rows, False)
+            for i, row in enumerate(rows):
+                if row.record is not None and isinstance(row.record.get("text"), str):
+                    batch.failures[i] = TEXT_BESIDE
+            return batch
+        if self.older:
+            return _without_rows(len(rows), NO_COLUMNS)
+        return self._pairs(rows) if kind is Kind.PROMPT_COMPLETION else self._rendered(rows, True)
+
+    def _texts(self, rows: Sequence[Conversation]) -> LabelBatch:
+        texts = [row.text or "" for row in rows]
+        first = texts[0] if self.first is None or self.first.text is None else self.first.text
+        special = self._adds_special(first)
+        ids = self.tokenizer.encode(texts, add_special_tokens=special)
+        places = self.tokenizer.place(texts, ids, add_special_tokens=special)
+        batch = _batch(ids, _string_segments([texts], texts, ids, places), texts, places)
+        batch.kept = self._kept_by_tokenizer(ids, special)
+        return batch
+
+    def _formatted(self, rows: Sequence[Conversation]) -> LabelBatch:
+        """As a ``formatting_func`` makes texts of conversations."""
+        if self.options.train_on == "completion":
+            return _without_rows(len(rows), FORMATTED_COMPLETION)
+        if self.template is None:
+            return _without_rows(len(rows), NO_TEMPLATE)
+        render = self.template.render(list(rows))
+        first = next((text for i, text in enumerate(render.texts) if i not in render.failures), "")
+        if self.first is not None and self.first.kind is Kind.MESSAGES:
+            first = self.template.render([self.first]).texts[0]
+        special = self._adds_special(first)
+        ids = self.tokenizer.encode(render.texts, add_special_tokens=special)
+        places = self.tokenizer.place(render.texts, ids, add_special_tokens=special)
+        batch = _batch(ids, render_segments(render, places, ids), render.texts, places)
+        batch.kept = self._kept_by_tokenizer(ids, special)
+        batch.failures, batch.lost = {**render.failures, **_own_templates(rows)}, render.lost
+        return batch
+
+    def _rendered(self, rows: Sequence[Conversation], completion: bool) -> LabelBatch:
+        if self.template is None:
+            return _without_rows(len(rows), NO_TEMPLATE)
+        render = self.template.render(list(rows))
+        ids = self.tokenizer.encode(render.texts)
+        places = self.tokenizer.place(render.texts, ids)
+        batch = _batch(ids, render_segments(render, places, ids), render.texts, places)
+        batch.failures, batch.lost = {**render.failures, **_own_templates(rows)}, render.lost
+        mode = self.options.own.truncation_mode
+        if completion:
+            # Completions are cut at the end whatever truncation_mode says (L2929).
+            mode = "keep_start"
+            prompt = self.template.render(list(rows), add_generation_prompt=True, prompt_only=True)
+            for i, row in enumerate(rows):
+                if row.record is not None and isinstance(row.record.get("tools"), str):
+                    batch.failures.setdefault(i, TOOLS_AS_TEXT)
+                elif i in prompt.failures:
+                    batch.failures.setdefault(i, prompt.failures[i])
+            if self.options.train_on != "all":
+                batch.trained = _behind(ids, np.diff(self.tokenizer.encode(prompt.texts).starts))
+        batch.kept = kept_by_length(ids, self.options.max_length, mode)
+        return batch
+
+    def _pairs(self, rows: Sequence[Conversation]) -> LabelBatch:
+        eos = self.tokenizer.special.eos
+        prompts = [row.text or "" for row in rows]
+        completions = [row.completion or "" for row in rows]
+        ends = ["" if not eos or completion.endswith(eos) else eos for completion in completions]
+        texts = [a + b + c for a, b, c in zip(prompts, completions, ends, strict=True)]
+        first = prompts[0] if self.first is None or self.first.text is None else self.first.text
+        special = self._adds_special(first)
+        ids = self.tokenizer.encode(texts, add_special_tokens=special)
+        places = self.tokenizer.place(texts, ids, add_special_tokens=special)
+        batch = _batch(ids, _string_segments([prompts, completions], texts, ids, places), texts, places)
+        if self.options.train_on != "all":
+            batch.trained = _behind(ids, np.diff(self.tokenizer.encode(prompts, add_special_tokens=special).starts))
+        batch.kept = kept_by_length(ids, self.options.max_length, "keep_start")
+        return batch
+
+    def _tokenized(self, rows: Sequence[Conversation]) -> LabelBatch:
+        completion_only = self.options.train_on == "completion"
+        values = [_labels(row, completion_only) for row in rows]
+        counts = [len(row.input_ids or ()) for row in rows]
+        starts = np.zeros(len(counts) + 1, np.int64)
+        np.cumsum(counts, out=starts[1:])
+        flat = np.fromiter((token for row in rows for token in row.input_ids or ()), np.int32, int(starts[-1]))
+        labels = np.fromiter((label for row in values for label in row), np.int64, int(starts[-1]))
+        segments = Segments(
+            starts.copy(),
+            np.zeros(len(counts), np.int32),
+            np.full(len(counts), PART_CONTENT, np.int8),
+            np.arange(len(counts) + 1),
+        )
+        batch = _batch(Ids(flat, starts), segments)
+        batch.trained, batch.labels = labels != -100, labels
+        if self.older:
+            if self.search is not None:
+                batch.failures = {i: LABELS_BEFORE_MARKERS for i, row in enumerate(rows) if row.labels is not None}
+            return batch
+        own = self.options.own
+        if self.options.packing:
+            batch.kept = kept_by_length(batch.ids, self.options.max_length, "keep_start")
+        elif own.padding_free:
+            batch.kept = kept_by_length(batch.ids, self.options.max_length, own.truncation_mode)
+            left = sum_by_row(batch.trained & batch.kept, starts)
+            counted = ("assistant_masks", "completion_mask") if completion_only else ("assistant_masks",)
+            for i in np.flatnonzero(left == 0).tolist():
+                if rows[i].labels is not None or any(name in (rows[i].masks or ()) for name in counted):
+                    batch.dropped[i] = NO_LABEL
+        return batch
+
+    def _adds_special(self, first: str) -> bool:
+        """Not where the first text begins with BOS, nor where the template's source holds it: its text, not the
+        variable ``bos_token`` (L2822)."""
+        bos = self.tokenizer.special.bos
+        return bos is None or not (first.startswith(bos) or bos in (self.tokenizer.chat_template or ""))
+
+    def _kept_by_tokenizer(self, ids: Ids, special: bool) -> npt.NDArray[np.bool_]:
+        """The tokenizer cuts the text, not what it puts around it."""
+        limit = self.options.max_length
+        behind = self.frame[1] if special else 0
+        if limit is None or not behind:
+            return kept_by_length(ids, limit, "keep_start")
+        kept = np.ones(len(ids.flat), np.bool_)
+        for row in np.flatnonzero(np.diff(ids.starts) > limit).tolist():
+            begin, end = int(ids.starts[row]), int(ids.starts[row + 1])
+            kept[begin + max(limit - behind, 0) : end - behind] = False
+        return kept
+
+    # Answers
+
+    def _keep_answers(self, batch: LabelBatch, search: Search) -> None:
+        """Mask all but the answers, as they are found in what truncation left of a row; drop rows without any."""
+        last_only = self.options.train_on == "last"
+        found = self._answers(batch.ids, search, last_only)
+        lengths, left = np.diff(batch.ids.starts), sum_by_row(batch.kept, batch.ids.starts)
+        cut = np.flatnonzero(left < lengths)
+        if len(cut):
+            # What is cut off may end an answer, or hold the last one.
+            at = batch.kept & np.repeat(left < lengths, lengths)
+            starts = np.zeros(len(cut) + 1, np.int64)
+            np.cumsum(left[cut], out=starts[1:])
+            found[at] = self._answers(Ids(batch.ids.flat[at], starts), search, last_only)
+        batch.trained = batch.trained & found
+        if self.older:
+            return
+        fed = sum_by_row(batch.trained & batch.kept, batch.ids.starts)
+        all_ = sum_by_row(batch.trained, batch.ids.starts)
+        for row in np.flatnonzero(fed == 0).tolist():
+            if row not in batch.failures:
+                batch.dropped.setdefault(row, CUT_ANSWER if all_[row] else NO_ANSWER)
+
+    def _answers(self, ids: Ids, search: Search, last_only: bool) -> npt.NDArray[np.bool_]:
+        found = answers(ids, search, last_only)
+        for sequence in self.masked_out:
+            for step, at in enumerate([matches(ids, sequence)] * len(sequence)):
+                found[at + step] = False
+        return found
+
+    def reason(self, place: Place, trained: bool) -> str:
+        if self.search is None:
+            if not trained:
+                return "Unsloth masks as many tokens as the prompt alone has, where a row has a prompt and a completion"
+            if place is Place.EOS:
+                return "Unsloth trains an EOS that the text or the template holds; it appends one to completions alone"
+            return "Unsloth trains every token unless train_on_responses_only is called"
+        if self.older:
+            if trained:
+                return (
+                    "train_on_responses_only of Unsloth 2025.3 trains from an answer's marker to the next question's, "
+                    "or to the end of the row, whatever stands between"
+                )
+            return "train_on_responses_only of Unsloth 2025.3 masks what stands outside answers, their markers included"
+        which = "the last answer" if self.options.train_on == "last" else "answers"
+        if trained and place in (Place.EOS, Place.TURN_END):
+            return "Unsloth's train_on_responses_only trains the EOS that ends an answer"
+        if trained:
+            return f"Unsloth's train_on_responses_only trains {which} up to EOS or the next turn's opener"
+        if place is Place.HEADER:
+            return "Unsloth's train_on_responses_only masks the marker that stands before an answer"
+        if place in (Place.EOS, Place.TURN_END):
+            return "Unsloth's train_on_responses_only trains what ends an answer only where it is the tokenizer's EOS"
+        return f"Unsloth's train_on_responses_only masks what stands outside {which}"
+
+
+def _masked_out(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
+    """The ids of each text, and of the text behind a space where that merges into it (L903-914)."""
+    out: dict[tuple[int, ...], None] = {}
+    for text in texts:
+        bare, spaced = encoder(tokenizer)([text, " " + text])
+        for ids in (bare,) if contains(spaced, bare) else (bare, spaced):
+            if ids:
+                out[tuple(ids)] = None
+    return tuple(out)
+
+
+def _own_templates(rows: Sequence[Conversation]) -> dict[int, RenderFailure]:
+    return {i: OWN_TEMPLATE for i, row in enumerate(rows) if "chat_template" in (row.template_kwargs or ())}
+
+
+def _labels(row: Conversation, completion_only: bool) -> Sequence[int]:
+    """``labels`` as they are; else the ids where every mask that counts is set (L3034-3053)."""
+    if row.labels is not None:
+        return row.labels
+    counting = [mask for name, mask in (row.masks or {}).items() if name == "assistant_masks" or completion_only]
+    if not counting:
+        return row.input_ids or ()
+    return [token if all(bits) else -100 for token, *bits in zip(row.input_ids or (), *counting, strict=True)]
+
+
+def _behind(ids: Ids, prompts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which tokens stand behind as many as the prompts have."""
+    counts = np.diff(ids.starts)
+    return np.asarray(np.arange(len(ids.flat)) - np.repeat(ids.starts[:-1] + prompts, counts) >= 0)
+
+
+def _batch(ids: Ids, segments: Segments, texts: list[str] | None = None, places: Places | None = None) -> LabelBatch:
+    every = np.ones(len(ids.flat), np.bool_)
+    return LabelBatch(ids, every, every, segments, texts=texts, placed=None if places is None else places.of)
+
+
+def _without_rows(rows: int, failure: RenderFailure | None = None) -> LabelBatch:
+    """Rows without any token, for one reason."""
+    nothing = np.zeros(rows + 1, np.int64)
+    segments = Segments(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int8), nothing)
+    batch = _batch(Ids(np.empty(0, np.int32), nothing), segments)
+    if failure is not None:
+        batch.failures = dict.fromkeys(range(rows), failure)
+    return batch
+
+
+def _string_segments(pieces: Sequence[list[str]], texts: list[str], ids: Ids, places: Places) -> Segments:
+    """Segments of rows that are strings in a row: an empty one (for BOS), each piece, and what was appended."""
+    rows, width = len(texts), len(pieces) + 2
+    lengths = np.zeros((rows, width), np.int64)
+    for k, piece in enumerate(pieces):
+        lengths[:, k + 1] = np.fromiter(map(len, piece), np.int64, rows)
+    lengths[:, -1] = np.fromiter(map(len, texts), np.int64, rows) - lengths.sum(axis=1)
+    message = np.tile(np.array([SCAFFOLD, *range(len(pieces)), SCAFFOLD], np.int32), rows)
+    part = np.tile(np.array([PART_NONE, *[PART_CONTENT] * len(pieces), PART_NONE], np.int8), rows)
+    return segments_of(places, ids, lengths.ravel(), message, part, np.arange(rows + 1) * width)
+
+
+TRAINERS = (Unsloth(), OlderUnsloth())
