@@ -154,7 +154,7 @@ def read(name: str) -> Compiled | None:
         facts = orjson.loads(content[8:end])
         lengths = np.frombuffer(content, dtype="<i4", offset=end).astype(np.int32) if end < len(content) else None
         special = facts.pop("special")
-        for field in ("control", "benign", "eos_ids"):
+        for field in ("special", "control", "benign", "eos_ids"):
             special[field] = frozenset(special[field])
         special["disagreements"] = tuple(special["disagreements"])
         post = facts.pop("post")

@@ -35,6 +35,8 @@ class SpecialTokens:
     unk_id: int | None = None
     added: dict[str, int] = field(default_factory=dict)
     """Every added token and its id."""
+    special: frozenset[int] = frozenset()
+    """Added tokens that tokenizer.json calls special."""
     control: frozenset[int] = frozenset()
     """Added tokens that steer a conversation or a model (turn ends, roles, BOS …): typed into content, they do harm."""
     benign: frozenset[int] = frozenset()
@@ -83,6 +85,7 @@ def understand(
         pad_id=numbers["pad"],
         unk_id=numbers["unk"],
         added=added,
+        special=frozenset(int(entry["id"]) for entry in entries if entry.get("special")),
         control=frozenset(control),
         benign=frozenset(benign),
         adds_bos=bool(post and post[0]) and (post[0][-1] == numbers["bos"] if post else False),

@@ -246,8 +246,7 @@ def _special_ids(tokenizer: Tokenizer) -> set[int]:
     """Added tokens that are marked special, and the named ones."""
     named = tokenizer.special
     ids = {number for number in (named.bos_id, named.eos_id, named.pad_id, named.unk_id) if number is not None}
-    decoder = tokenizer._load_reference()._tokenizer.get_added_tokens_decoder()
-    return ids | {number for number, token in decoder.items() if token.special}
+    return ids | named.special
 
 
 class UnslothLabeller:
