@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-os.environ.update(RAYON_NUM_THREADS="1", FASTOKENS_BPE_THREADS="1", TOKENIZERS_PARALLELISM="false")
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import data
 import realdata
+from benchmarks import data
 from lorads.engine.chain import Chain
 from lorads.engine.settings import Settings
-from lorads.formats import normalise
+from lorads.formats import Conversation, normalise
 from lorads.sources import Limits, open_sources, read_block
+from lorads.tokenizers import single_threaded
 
 MISTRAL = "mistral-common/mistral_instruct_tokenizer_240323.model.v3"
-TRAINERS: dict[str, dict[str, object]] = {
+TRAINERS: dict[str, dict[str, Any]] = {
     "trl": {},
     "trl@0.24": {},
     "transformers": {},
@@ -43,48 +43,54 @@ FAMILY_TEMPLATES = {"deepseek-coder": {"llamafactory": "deepseekcoder", "ms-swif
 """Templates of the families, where they are not Qwen's."""
 
 
-def measure(name: str, file: Path, tokenizer: str) -> tuple[float, float, int]:
-    """CPU seconds of the labeller and of tokenization alone, and how many rows."""
-    given = dict(TRAINERS[name])
-    own = dict(given.pop("trainer_options", {}))  # type: ignore[call-overload]
+def chain_of(name: str, tokenizer: str) -> Chain:
+    given = TRAINERS[name]
+    own = dict(given.get("trainer_options") or {})
     family = Path(tokenizer).name
     if "template" in own and family in FAMILY_TEMPLATES:
         own["template"] = FAMILY_TEMPLATES[family][name]
-    wanted = given.pop("tokenizer", None)
-    where = str(realdata.path(str(wanted))) if wanted else tokenizer
-    settings = Settings(where, trainer=str(given.pop("trainer", name)), trainer_options=own, max_length=None, **given)  # type: ignore[arg-type]
-    try:
-        chain = Chain(settings, total_bytes=1 << 30)
-    except Exception:
-        settings = Settings(where, trainer=settings.trainer, trainer_options=own, max_length=4096, **given)  # type: ignore[arg-type]
-        chain = Chain(settings, total_bytes=1 << 30)
-    alone = chain if chain.template is not None else None
+    where = str(realdata.path(given["tokenizer"])) if "tokenizer" in given else tokenizer
+    settings = Settings(
+        where,
+        trainer=given.get("trainer", name),
+        trainer_options=own,
+        train_on=given.get("train_on", "default"),
+        max_length=4096,
+    )
+    return Chain(settings, total_bytes=1 << 30)
+
+
+def label(chain: Chain, conversations: list[Conversation]) -> float:
+    begin = time.process_time()
+    chain.labeller.label(conversations)
+    return time.process_time() - begin
+
+
+def tokenize(chain: Chain, conversations: list[Conversation]) -> float:
+    begin = time.process_time()
+    if chain.template is not None:
+        texts = chain.template.render(conversations).texts
+    else:
+        texts = ["\n".join(conversation.contents or ()) for conversation in conversations]
+    chain.tokenizer.encode(texts)
+    return time.process_time() - begin
+
+
+def measure(name: str, file: Path, tokenizer: str) -> tuple[float, float, int]:
+    """CPU seconds of the labeller and of tokenization alone, and how many rows."""
+    chain = chain_of(name, tokenizer)
     labels = tokens = 0.0
     rows = 0
     for number, block in enumerate(open_sources([str(file)], limits=Limits())[0].blocks()):
         values = read_block(block).values
-
-        def label() -> float:
-            conversations = normalise(values, "messages", chain.columns)
-            begin = time.process_time()
-            chain.labeller.label(conversations)  # type: ignore[arg-type]
-            return time.process_time() - begin
-
-        def tokenize() -> float:
-            conversations = normalise(values, "messages", chain.columns)
-            begin = time.process_time()
-            if alone is not None:
-                chain.tokenizer.encode(chain.template.render(conversations).texts)  # type: ignore[arg-type, union-attr]
-            else:
-                chain.tokenizer.encode(["\n".join(c.contents) for c in conversations])  # type: ignore[union-attr]
-            return time.process_time() - begin
-
-        first, second = (label, tokenize) if number % 2 else (tokenize, label)
-        a, b = first(), second()
+        # made anew for each: nothing that one finds out may help the other
+        twice = [[c for c in normalise(values, "messages", chain.columns) if isinstance(c, Conversation)] for _ in "ab"]
+        if number % 2:
+            labelling, tokenizing = label(chain, twice[0]), tokenize(chain, twice[1])
+        else:
+            tokenizing, labelling = tokenize(chain, twice[0]), label(chain, twice[1])
         if number:  # the first block also makes plans and fills caches
-            labels += a if number % 2 else b
-            tokens += b if number % 2 else a
-            rows += len(values)
+            labels, tokens, rows = labels + labelling, tokens + tokenizing, rows + len(values)
     return labels, tokens, rows
 
 
@@ -95,6 +101,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", default="deepseek-coder")
     parser.add_argument("--only", default="")
     options = parser.parse_args()
+    single_threaded()
     gc.set_threshold(500_000, 50, 100)
     with tempfile.TemporaryDirectory() as scratch:
         file = data.messages_file(Path(scratch, "rows.jsonl"), options.rows, options.turns)

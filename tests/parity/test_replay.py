@@ -32,18 +32,31 @@ def _of(trainer: str) -> list[recording.Cell]:
 
 
 @pytest.mark.parametrize(
-    ("trainer", "versions", "tokenizers"),
-    [("trl", {"trl": "1.16.0", "transformers": "5.23.0"}, {"deepseek-coder", "qwen3", "tinyllama"})],
+    ("trainer", "versions", "cells"),
+    [
+        ("trl", {"trl": "1.16.0", "transformers": "5.23.0"}, 150),
+        ("trl@0.24.0", {"trl": "0.24.0"}, 20),
+        ("trl@0.17.0", {"trl": "0.17.0"}, 20),
+        ("trl-dpo", {"trl": "1.16.0"}, 15),
+        ("transformers", {"transformers": "5.23.0"}, 20),
+        ("unsloth", {"unsloth": "2026.10.9"}, 60),
+        ("unsloth@2025.3", {"unsloth_zoo": "2025.3.16"}, 10),
+        ("axolotl", {"axolotl": "0.19.0"}, 60),
+        ("llamafactory", {"llamafactory": "0.9.5"}, 60),
+        ("torchtune", {"torchtune": "0.6.1"}, 60),
+        ("ms-swift", {"ms-swift": "4.6.0"}, 60),
+        ("mistral-finetune", {"mistral-common": "1.5.4"}, 40),
+    ],
 )
-def test_recordings_cover_what_they_should(trainer: str, versions: dict[str, str], tokenizers: set[str]) -> None:
-    cells = [cell for cell in _of(trainer) if not cell.header["case"].startswith("edge-")]
-    assert {cell.header["tokenizer"]["name"] for cell in cells} >= tokenizers
+def test_recordings_cover_what_they_should(trainer: str, versions: dict[str, str], cells: int) -> None:
+    found = [cell for cell in _of(trainer) if "raises" not in cell.header and "aside" not in cell.header]
+    assert len(found) >= cells
     for package, version in versions.items():
-        assert {cell.header["versions"][package] for cell in cells} == {version}
-    # A replay that compares nothing but untruncated, wholly trained rows would prove little.
-    rows = [row for cell in cells for row in cell.rows]
-    assert sum("dropped" in row for row in rows) > 100
-    assert sum(row.get("on") not in (None, [[0, len(row.get("ids", []))]]) for row in rows) > 1000
+        assert {cell.header["versions"].get(package) for cell in found} == {version}
+    # A replay that compares nothing but wholly trained rows would prove little.
+    rows = [row for cell in found for row in cell.rows]
+    partly = sum(row.get("on") not in (None, [], [[0, len(row.get("ids", []))]]) for row in rows)
+    assert partly > 1000 or trainer == "trl-dpo"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ SHARED = (
     click.option(
         "--trainer",
         metavar="X",
-        help="Whose ids and labels: trl, unsloth, axolotl … as NAME or NAME@VERSION; a wrong name lists them all.  [default: trl]",
+        help="Whose ids and labels: NAME or NAME@VERSION (unsloth, axolotl …); a wrong one lists all.  [default: trl]",
     ),
     click.option("--format", "format_", type=click.Choice(FORMATS), help="Format of the rows.  [default: auto]"),
     click.option("--max-length", metavar="N", help="Tokens a row may have, or 'none'.  [default: the trainer's]"),

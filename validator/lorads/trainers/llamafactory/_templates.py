@@ -1,4 +1,4 @@
-"""LLaMA-Factory's templates: read from ``templates.toml``, or made from a tokenizer's chat template as it makes them."""
+"""LLaMA-Factory's templates: those of ``templates.toml``, or one made from a tokenizer's chat template as it does."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ class Style:
     def with_tool_format(self, tool_format: str) -> Style:
         """``get_template_and_fix_tokenizer`` (L637): the slots of calls become the plain ones, whatever they were."""
         slots: Slots = (CONTENT,) if self.efficient_eos else (CONTENT, EOS)
-        return replace(
-            self, function=slots, function_format=tool_format, tool_format=tool_format, tools_slot=None
-        )
+        return replace(self, function=slots, function_format=tool_format, tool_format=tool_format, tools_slot=None)
 
 
 @cache

@@ -14,8 +14,19 @@ from typing import Any, Literal
 Call = tuple[str, str]
 """A function's name and its arguments as a JSON text."""
 ToolFormat = Literal[
-    "default", "glm4", "glm4_moe", "lfm2", "ling", "llama3", "minimax1", "minimax2", "mistral", "qwen", "qwen3_5", "seed_oss"
-]  # fmt: skip
+    "default",
+    "glm4",
+    "glm4_moe",
+    "lfm2",
+    "ling",
+    "llama3",
+    "minimax1",
+    "minimax2",
+    "mistral",
+    "qwen",
+    "qwen3_5",
+    "seed_oss",
+]
 
 _IN_TOOLS_TAGS = "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
 _MAY_CALL = "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n" + _IN_TOOLS_TAGS
@@ -53,8 +64,8 @@ _SEED_HEAD = (
 )
 _SEED_TAIL = (
     "\n工具调用请遵循如下格式:\n<seed:tool_call>\n<function=example_function_name>\n"
-    "<parameter=example_parameter_1>value_1</parameter>\n<parameter=example_parameter_2>This is the value for the second "
-    "parameter\nthat can span\nmultiple lines</parameter>\n</function>\n</seed:tool_call>\n"
+    "<parameter=example_parameter_1>value_1</parameter>\n<parameter=example_parameter_2>This is the value for the "
+    "second parameter\nthat can span\nmultiple lines</parameter>\n</function>\n</seed:tool_call>\n"
 )
 
 
@@ -154,7 +165,9 @@ def _llama3_tools(tools: Any) -> str:
 
 def _minimax1_tools(tools: Any) -> str:
     return (
-        "You are provided with these tools:\n<tools>\n" + "".join(_json(tool) + "\n" for tool in map(_bare, tools)) + "</tools>\n\n"
+        "You are provided with these tools:\n<tools>\n"
+        + "".join(_json(tool) + "\n" for tool in map(_bare, tools))
+        + "</tools>\n\n"
         "If you need to call tools, please respond with <tool_calls></tool_calls> XML tags, and provide tool-name and "
         'json-object of arguments, following the format below:\n<tool_calls>\n{"name": <tool-name-1>, "arguments": '
         "<args-json-object-1>}\n...\n</tool_calls>"
@@ -200,9 +213,7 @@ def _tagged(calls: Sequence[Call], head: str, before: str, after_key: str, after
     """Calls as tags: ``head`` name, then ``before`` key ``after_key`` value ``after`` for each argument, ``tail``."""
     texts = []
     for name, text in calls:
-        arguments = "".join(
-            before + key + after_key + _text(value) + after for key, value in json.loads(text).items()
-        )
+        arguments = "".join(before + key + after_key + _text(value) + after for key, value in json.loads(text).items())
         texts.append(head.replace("NAME", name) + arguments + tail)
     return "\n".join(texts)
 
@@ -254,10 +265,7 @@ _CALLS: dict[str, Callable[[Sequence[Call]], str]] = {
         calls, "<tool_call>\n<function=NAME>", "\n<parameter=", ">\n", "\n</parameter>", "\n</function>\n</tool_call>"
     ),
     "seed_oss": lambda calls: _tagged(
-        calls, "\n<seed:tool_call>\n<function=NAME", "\n<parameter=", ">", "</parameter>", "\n</function>\n</seed:tool_call>"
+        *(calls, "\n<seed:tool_call>\n<function=NAME", "\n<parameter=", ">", "</parameter>"),
+        "\n</function>\n</seed:tool_call>",
     ),
-}  # fmt: skip
-
-
-def tool_formats() -> tuple[str, ...]:
-    return tuple(_TOOLS)
+}
