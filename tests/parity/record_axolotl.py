@@ -48,17 +48,15 @@ HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent.parent / "fixtures" / "trainers" / "axolotl-0.19"
 PACKAGES = ("axolotl", "transformers", "tokenizers", "datasets", "jinja2")
 ROWS = 300
-CHAT = ("deepseek-coder", "qwen3", "deepseek-v3", "tinyllama", "mistral-v0.1")
 FEW = ("deepseek-coder", "qwen3", "tinyllama")
+ALL = (*FEW, "deepseek-v3", "mistral-v0.1", "phi-3", "smollm2")
 TWO = ("deepseek-coder", "tinyllama")
-ALL = (*CHAT, "phi-3", "smollm2")
 
 ALPACA = ("realdata:llamafactory/alpaca_en_demo.json", "realdata:llamafactory/alpaca_zh_demo.json")
 CHATS = tuple(
     f"realdata:llamafactory/{name}_demo.json"
     for name in ("glaive_toolcall_en", "glaive_toolcall_zh", "dpo_zh", "dpo_en", "kto_en")
 )
-LONG = ("realdata:llamafactory/c4_demo.jsonl", *CHATS)
 TOOLS = CHATS[:2]
 CHATML = "parity:chatml_generation.jinja"
 BRACKETS = "parity:bracket_generation.jinja"
@@ -128,10 +126,10 @@ CASES = (
     ),
     chat("chat-packing-edges", "messages-edges", settings={"sample_packing": True, "pad_to_sequence_len": True}),
     chat("chat-min", "messages", tokenizers=("qwen3",), settings={"min_sample_len": 60}),
-    chat("multi-turn", "multi-turn", CHATS, CHAT),
+    chat("multi-turn", "multi-turn", CHATS),
     chat("multi-turn-512", "multi-turn", CHATS, ("qwen3",), settings={"sequence_len": 512}),
-    chat("multi-turn-chatml", "multi-turn", CHATS, ("qwen3", "tinyllama"), template=CHATML),
-    chat("multi-turn-brackets", "multi-turn", CHATS, ("deepseek-coder", "tinyllama"), template=BRACKETS),
+    chat("multi-turn-chatml", "multi-turn", CHATS, ("tinyllama",), template=CHATML),
+    chat("multi-turn-brackets", "multi-turn", CHATS, ("deepseek-coder",), template=BRACKETS),
     chat("eos-all", "multi-turn", CHATS, TWO, train_on_eos="all"),
     chat("eos-last", "multi-turn", CHATS, ("deepseek-coder", "qwen3"), train_on_eos="last"),
     chat("eos-none", "multi-turn", CHATS, TWO, train_on_eos="none"),
@@ -168,9 +166,9 @@ CASES = (
     chat("flags-eos-all", "axolotl/flags", CHATS, ("tinyllama",), **MARKED, train_on_eos="all"),
     chat("details", "axolotl/details", ALPACA, FEW, message_field_training_detail="train_detail"),
     chat("parts", "axolotl/parts"),
-    chat("reasoning", "axolotl/reasoning", (*ALPACA, *CHATS), ("qwen3",)),
+    chat("reasoning", "axolotl/reasoning", CHATS, ("qwen3",)),
     chat("split-thinking", "axolotl/thinking-tags", ALPACA, ("qwen3",), split_thinking=True),
-    chat("thinking-tags", "axolotl/thinking-tags", ALPACA, ("qwen3", "deepseek-v3")),
+    chat("thinking-tags", "axolotl/thinking-tags", ALPACA, ("qwen3",)),
     chat("gemma-2", "multi-turn", CHATS, ("deepseek-coder",), template="asset:templates/google-gemma-2-2b-it.jinja"),
     chat(
         "nemo", "multi-turn", CHATS, ("qwen3",), template="asset:templates/mistralai-Mistral-Nemo-Instruct-2407.jinja"
@@ -201,10 +199,10 @@ CASES = (
     instruction("alpaca-no-prompt", "axolotl/alpaca-edges", "alpaca_instruct.load_no_prompt"),
     instruction("alpaca-system", "axolotl/alpaca-system", "alpaca_w_system.load_instruct"),
     instruction("alpaca-system-chat", "axolotl/alpaca-system", "alpaca_w_system", ("tinyllama",)),
-    instruction("completion", "text", "completion", ("deepseek-coder", "qwen3", "gpt-oss", "tinyllama")),
+    instruction("completion", "text", "completion", ("deepseek-coder", "gpt-oss")),
     instruction("completion-edges", "text-edges", "completion", ("deepseek-coder", "tinyllama")),
     instruction("completion-64", "text", "completion", ("deepseek-coder", "tinyllama"), sequence_len=64),
-    instruction("completion-long", "text-long", "completion", ("tinyllama",), LONG, sequence_len=16),
+    instruction("completion-16", "text", "completion", ("tinyllama",), sequence_len=16),
     instruction("tokenized", "axolotl/ids", "completion", ("deepseek-coder",), sequence_len=256),
 )
 

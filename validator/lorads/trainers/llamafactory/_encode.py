@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from lorads.templates.render import PART_CONTENT, PART_NONE, PART_TOOL_CALL, SCAFFOLD, TOOLS, RenderFailure
 from lorads.tokenizers import Ids
-from lorads.trainers.base import LabelBatch, Segments, segments_of
+from lorads.trainers.base import LabelBatch, LazySegments, LazyTexts, Segments, segments_of
 from lorads.trainers.llamafactory._rows import ASSISTANT, FUNCTION, OBSERVATION, USER
 from lorads.trainers.llamafactory._templates import CONTENT, Slots, Style, Token
 from lorads.trainers.llamafactory._tokens import id_of
@@ -64,17 +63,18 @@ class Written:
         return self.roles, self.messages, self.system is None, default, bool(self.tools), self.system_message
 
 
+_Parts = list[tuple[list[str] | str, int, int]]
+"""What a column of texts is joined from: a text of each row, or one for all; the message and the part they are of."""
+
+
 @dataclass(slots=True)
 class _Sources:
     """What rows are put together from: texts to tokenize, and ids that are known. Source s below ``len(texts)`` is a
     text, the others are constants."""
 
     texts: list[str] = field(default_factory=list)
-    chars: list[Integers] = field(default_factory=list)
-    """Of each column of texts: the characters of each segment, shape (texts, segments)."""
-    message: list[npt.NDArray[np.int32]] = field(default_factory=list)
-    """Of each column: the message of each segment, shape (texts * segments,); ``part`` likewise."""
-    part: list[npt.NDArray[np.int8]] = field(default_factory=list)
+    columns: list[tuple[int, _Parts]] = field(default_factory=list)
+    """How many texts were made from which parts, in the order of the texts."""
 
 
 @dataclass(slots=True)
@@ -172,7 +172,7 @@ class Encoder:
                     laid += self._system(group, sources)
             if not asks and not self._settings.thought_in_prompt:
                 laid += self._empty_thought(group, position, position)
-            before: list[tuple[list[str] | str, int, int]] = []
+            before: _Parts = []
             if position == 0 and role == USER and first.system is not None and style.kind == "llama2":
                 before = self._fused_system(group)
             part = PART_TOOL_CALL if role == FUNCTION else PART_CONTENT
@@ -197,15 +197,13 @@ class Encoder:
             return laid
         return self._slotted(self._style.system, self._system_parts(group), 0, sources)
 
-    def _system_parts(self, group: list[Written]) -> list[tuple[list[str] | str, int, int]]:
-        parts: list[tuple[list[str] | str, int, int]] = [
-            ([one.system or "" for one in group], group[0].system_message, PART_CONTENT)
-        ]
+    def _system_parts(self, group: list[Written]) -> _Parts:
+        parts: _Parts = [([one.system or "" for one in group], group[0].system_message, PART_CONTENT)]
         if group[0].tools:
             parts.append(([one.tools or "" for one in group], TOOLS, PART_CONTENT))
         return parts
 
-    def _fused_system(self, group: list[Written]) -> list[tuple[list[str] | str, int, int]]:
+    def _fused_system(self, group: list[Written]) -> _Parts:
         """The system slot as ``Llama2Template`` puts it in front of the first user message's content."""
         slot = self._style.system[0]
         assert isinstance(slot, str)
@@ -215,7 +213,7 @@ class Encoder:
     def _slotted(
         self,
         slots: Slots,
-        inner: list[tuple[list[str] | str, int, int]],
+        inner: _Parts,
         position: int,
         sources: _Sources,
     ) -> list[_Constant | _Column]:
@@ -247,28 +245,24 @@ class Encoder:
         flat = np.concatenate([encoded.flat, constants.flat])[_ranges(source_starts[source], counts)]
         piece_bounds = _running(counts)
         ids = Ids(flat, piece_bounds[starts])
-        batch = LabelBatch(
-            ids,
-            np.zeros(len(flat), np.bool_),
-            np.ones(len(flat), np.bool_),
-            self._segments(sources, encoded, source, starts),
-        )
+        all_kept = np.ones(len(flat), np.bool_)
+        segments = LazySegments(lambda: self._segments(sources, encoded, source, starts))
+        batch = LabelBatch(ids, np.zeros(len(flat), np.bool_), all_kept, segments)
         self._label(batch, position, counts, starts)
-        piece_texts = sources.texts
-        known = self._texts
 
-        def text_of(number: int) -> str:
-            return piece_texts[number] if number < texts else known[number - texts]
+        def text_of(piece: int) -> str:
+            number = int(source[piece])
+            return sources.texts[number] if number < texts else self._texts[number - texts]
 
-        everything = piece_texts + known
-        wanted = [everything[number] for number in source.tolist()]
-        bounds = starts.tolist()
-        batch.texts = ["".join(wanted[a:b]) for a, b in pairwise(bounds)]
+        def pieces_of(row: int) -> range:
+            return range(int(starts[row]), int(starts[row + 1]))
+
+        batch.texts = LazyTexts(rows, lambda row: "".join(map(text_of, pieces_of(row))))
 
         def placed(row: int) -> tuple[Integers, Integers]:
             begins, ends, offset = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
-            for piece in range(bounds[row], bounds[row + 1]):
-                text = text_of(int(source[piece]))
+            for piece in pieces_of(row):
+                text = text_of(piece)
                 mine = flat[piece_bounds[piece] : piece_bounds[piece + 1]]
                 if len(mine) == 1:
                     begin, end = np.zeros(1, np.int64), np.full(1, len(text), np.int64)
@@ -285,11 +279,21 @@ class Encoder:
     def _segments(self, sources: _Sources, encoded: Ids, source: Integers, starts: Integers) -> Segments:
         """Those of the texts as they were counted in characters, one for each constant."""
         constants = len(self._ids)
-        per_text = [np.full(len(chars), chars.shape[1], np.int64) for chars in sources.chars]
+        per_text = [np.full(rows, len(parts), np.int64) for rows, parts in sources.columns]
         text_rows = _running(np.concatenate([_none64(), *per_text]))
-        chars = np.concatenate([_none64(), *(one.ravel() for one in sources.chars)])
-        message = np.concatenate([*sources.message, np.full(constants, SCAFFOLD, np.int32)])
-        part = np.concatenate([*sources.part, np.full(constants, PART_NONE, np.int8)])
+        chars = np.concatenate([_none64(), *(_chars(rows, parts).ravel() for rows, parts in sources.columns)])
+        message = np.concatenate(
+            [
+                *(np.tile(np.array([m for _, m, _ in parts], np.int32), rows) for rows, parts in sources.columns),
+                np.full(constants, SCAFFOLD, np.int32),
+            ]
+        )
+        part = np.concatenate(
+            [
+                *(np.tile(np.array([p for _, _, p in parts], np.int8), rows) for rows, parts in sources.columns),
+                np.full(constants, PART_NONE, np.int8),
+            ]
+        )
         bounds = np.zeros(1, np.int64)
         if sources.texts:
             places = self._tokenizer.place(sources.texts, encoded)
@@ -369,7 +373,7 @@ class Encoder:
             batch.labels[tokens] = self._eos_id
 
 
-def _add(sources: _Sources, parts: list[tuple[list[str] | str, int, int]]) -> int:
+def _add(sources: _Sources, parts: _Parts) -> int:
     """Put a column of texts among the sources; gives back the number of the first."""
     rows = next(len(text) for text, _, _ in parts if not isinstance(text, str))
     columns = [[text] * rows if isinstance(text, str) else text for text, _, _ in parts]
@@ -379,14 +383,16 @@ def _add(sources: _Sources, parts: list[tuple[list[str] | str, int, int]]) -> in
         sources.texts += [before + content + behind for content in columns[1]]
     else:
         sources.texts += map("".join, zip(*columns, strict=True))
-    chars = np.empty((rows, len(columns)), np.int64)
-    for i, column in enumerate(columns):
-        fixed = isinstance(parts[i][0], str)
-        chars[:, i] = len(column[0]) if fixed else np.fromiter(map(len, column), np.int64, rows)
-    sources.chars.append(chars)
-    sources.message.append(np.tile(np.array([message for _, message, _ in parts], np.int32), rows))
-    sources.part.append(np.tile(np.array([part for _, _, part in parts], np.int8), rows))
+    sources.columns.append((rows, parts))
     return first
+
+
+def _chars(rows: int, parts: _Parts) -> Integers:
+    """Characters of each segment of a column's texts, shape (rows, parts)."""
+    chars = np.empty((rows, len(parts)), np.int64)
+    for i, (text, _, _) in enumerate(parts):
+        chars[:, i] = len(text) if isinstance(text, str) else np.fromiter(map(len, text), np.int64, rows)
+    return chars
 
 
 def _in_order(

@@ -99,6 +99,11 @@ def read(conversation: Conversation, formatting: Formatting | None, tags: Mappin
         raise unknown(
             "LLaMA-Factory's supervised fine-tuning takes no such rows (it takes alpaca columns, or a list of messages)"
         )
+    if conversation.roles is not None and conversation.messages is record.get("messages"):
+        # plain messages: the format has their roles and texts side by side
+        own = tags[OPENAI.role]
+        if formatting != "openai" and own[:2] == OPENAI[:2]:
+            return _ordered(record, conversation.roles, list(conversation.contents or ()), own, 0)
     turns, key = _turns(record)
     return (_openai if formatting == "openai" else _sharegpt)(record, turns, tags[key])
 
@@ -162,16 +167,21 @@ def _offset(record: Mapping[str, Any], turns: Sequence[Any], tags: Tags) -> int:
 def _sharegpt(record: Mapping[str, Any], turns: list[Any], tags: Tags) -> Dialogue:
     """``SharegptDatasetConverter``: the first system message, or else the column; then roles must alternate."""
     said = tuple([turn.get(tags.role) for turn in turns])
+    contents = [turn.get(tags.content) for turn in turns]
+    return _ordered(record, said, contents, tags, _offset(record, turns, tags))
+
+
+def _ordered(
+    record: Mapping[str, Any], said: tuple[Any, ...], contents: list[Any], tags: Tags, offset: int
+) -> Dialogue:
     try:
         begin, roles = _order(said, tags)
     except TypeError:  # a role that is a list or an object
         begin, roles = _order.__wrapped__(said, tags)
     if isinstance(roles, str):
         raise Dropped(roles)
-    contents = [turn.get(tags.content) for turn in turns]
-    offset = _offset(record, turns, tags)
     system = contents.pop(0) if begin else record.get("system", "")
-    messages = tuple(range(begin + offset, len(turns) + offset))
+    messages = tuple(range(begin + offset, len(said) + offset))
     return Dialogue(roles, contents, messages, system, offset - 1 + begin, record.get("tools", ""))
 
 
