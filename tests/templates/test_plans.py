@@ -30,6 +30,8 @@ SOURCES = {
     "equals": FOR + "{% if m.content == 'ping' %}pong{% else %}{{ m.content }}{% endif %}{% endfor %}",
     "equals one of": FOR + "{% if m.content in ['ping', ''] %}pong{% else %}{{ m.content }}{% endif %}{% endfor %}",
     "starts with": FOR + "{% if m.content.startswith('/') %}!{% endif %}{{ m.content }}{% endfor %}",
+    "starts with and ends with": FOR + "{% if m.content.startswith('<r>') and m.content.endswith('</r>') %}!{% endif %}"
+    "{% if '/q' in m.content %}?{% endif %}{{ m.content }}{% endfor %}",
     "first letter": FOR + "{% if m.content[0] == '/' %}!{% endif %}{{ m.content }}{% endfor %}",
     "last letters": FOR + "{% if m.content[-2:] == '??' %}!{% endif %}{{ m.content }}{% endfor %}",
     "truth": FOR + "{% if m.content %}{{ m.content }}{% else %}(none){% endif %}{% endfor %}",
@@ -126,6 +128,16 @@ def test_templates_that_change_contents_have_no_plan(name: str) -> None:
     template = Template(SOURCES[name])
     template.render([say(("user", "a question"))] * 50)
     assert not any((template._plans or {}).values())
+
+
+def test_triggers_that_matter_only_together() -> None:
+    """A content that starts with one thing and ends with another is rendered in full, plan or not."""
+    source = SOURCES["starts with and ends with"]
+    rows = [say(("user", f"plain {i}"), ("assistant", "ok")) for i in range(300)]
+    rows[7] = say(("user", "<r>\na\n</r>"), ("assistant", "ok"))
+    made = Template(source, special=TOKENS).render(rows).texts
+    assert made[7] == Template(source, special=TOKENS, plans=False).render(rows).texts[7]
+    assert made[7].startswith("[user]!<r>")
 
 
 def test_a_plan_that_is_wrong_is_noticed() -> None:

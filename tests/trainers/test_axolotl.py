@@ -132,7 +132,11 @@ def test_prompt_and_answer_are_tokenized_apart(tokenizer: Tokenizer) -> None:
 
 def test_no_room_for_eos(tokenizer: Tokenizer) -> None:
     row = {"instruction": "a", "input": "", "output": "one two three"}
-    given = {"format_name": "alpaca", "type": "alpaca_instruct.load_no_prompt", "excess_length_strategy": "truncate"}
+    given: dict[str, Any] = {
+        "format_name": "alpaca",
+        "type": "alpaca_instruct.load_no_prompt",
+        "excess_length_strategy": "truncate",
+    }
     tight = labelled(tokenizer, row, max_length=3, **given)
     assert len(tight.ids.flat) == 6  # each part is cut by itself, and EOS found no room
     assert tight.ids.flat[-1] != tokenizer.special.eos_id

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import permutations, repeat
 from operator import contains
 
 import numpy as np
@@ -52,6 +52,9 @@ _DIGITS = 4
 """Which of the sentinels is made of digits: triggers hardly ever are."""
 _ENOUGH = 3
 """How many sentinels must be free of triggers, where those with triggers get another scaffold."""
+
+_MANY_TRIGGERS = 20
+"""Up to how many triggers every pair is tried."""
 
 Trim = str | None
 """Which characters are stripped from one side of a content: those of the string, None for white space."""
@@ -130,7 +133,15 @@ def make_plan(
     single = [*contains, *sorted({char for chars in strips for char in chars if not char.isspace()})]
     # Without texts of its own a shape can't hold a trigger.
     if not all(empty):
-        plan.contains = tuple(trigger for trigger in single if _matters(render, plan, empty, _holding(trigger)))
+        mattering = {trigger for trigger in single if _matters(render, plan, empty, _holding(trigger))}
+        others = [trigger for trigger in single if trigger not in mattering]
+        # Some only matter together: a content that starts with the one and ends with the other.
+        if len(others) > _MANY_TRIGGERS:
+            mattering.update(others)
+        for first, last in permutations(others, 2):
+            if not mattering.issuperset((first, last)) and _matters(render, plan, empty, [f"{first}x{last}"]):
+                mattering.update((first, last))
+        plan.contains = tuple(trigger for trigger in single if trigger in mattering)
         plan.equals = frozenset(trigger for trigger in equals if _matters(render, plan, empty, [trigger]))
         together = [" ".join(single), "x".join(reversed(single))]
         if not plan.contains and single and _matters(render, plan, empty, together):
