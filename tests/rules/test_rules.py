@@ -62,7 +62,7 @@ CODES = {
     "format_problem": ["no-column", "not-an-object"],
     "role_problem": ["unknown-role", "system-not-first", "repeated-role", "no-assistant", "last-not-assistant"],
     "answer_problem": ["missing", "null", "empty", "blank", "not-text"],
-    "render_problem": ["raised", "error", "limit", "no-template"],
+    "render_problem": ["raised", "error", "limit", "no-template", "stops", "not-reproduced"],
     "role_refused": ["refused", "ignored"],
     "content_lost": ["content", "reasoning", "tool_call", "tools"],
     "confusable": ["boundary", "inside"],

@@ -201,7 +201,7 @@ def test_pieces_of_real_templates(name: str) -> None:
         return Template(source, bos_token=bos, eos_token=eos, special=special, clock=lambda: CLOCK, plans=plans)
 
     pieced, full = template(True), template(False)
-    literals = st.sampled_from([*pieced._verdict.contains, *pieced._verdict.equals, "\n", " ", "\u3000", ""])
+    literals = st.sampled_from([*pieced.verdict.contains, *pieced.verdict.equals, "\n", " ", "\u3000", ""])
     some = st.lists(literals | st.text(max_size=6), max_size=4).map("".join)
 
     @given(roles, st.lists(some, min_size=1, max_size=24), st.booleans())

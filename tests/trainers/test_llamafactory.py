@@ -145,7 +145,7 @@ def test_rows_that_stop_the_library_say_why() -> None:
     made = chain("default", kind="sharegpt")
     call = {"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "no JSON"}]}
     labels = labelled(made, call, {**turns("a", "b"), "tools": '[{"name": "x"}]'}, kind="sharegpt")
-    assert labels.failures[0].kind == labels.failures[1].kind == "raised"
+    assert labels.failures[0].kind == labels.failures[1].kind == "stops"
     assert "tool call" in labels.failures[0].message
     assert "parameters" in labels.failures[1].message
 

@@ -160,7 +160,7 @@ def test_tools() -> None:
 )
 def test_where_it_stops(row: dict[str, Any], why: str) -> None:
     batch = label([chat("a", "b"), row, chat("c", "d")])
-    assert batch.failures[1].kind == "raised"
+    assert batch.failures[1].kind == "stops"
     assert why in batch.failures[1].message
     assert shown(batch, row=2) == "<s> [INST] ▁c [/INST] |▁d |</s>"
 

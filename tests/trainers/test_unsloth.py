@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorads.engine.chain import Chain
+from lorads.engine.feed import label_files
 from lorads.engine.settings import Settings
 from lorads.errors import UsageError
 from lorads.sources import Records
@@ -260,3 +263,35 @@ def test_every_place_has_a_reason(trainer: str, train_on: str) -> None:
     for place in Place:
         for trained in (True, False):
             assert "nsloth" in chain.labeller.reason(place, trained)
+
+
+def test_the_first_row_of_the_data_decides_for_all(tmp_path: Path) -> None:
+    """Whether the tokenizer adds BOS is asked once, of the first row, however far away it is."""
+    tokenizer = tmp_path / "t.json"
+    model = load("deepseek-coder").model()
+    bos = "<｜begin▁of▁sentence｜>"
+    number = next(entry["id"] for entry in model["added_tokens"] if entry["content"] == bos)
+    model["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {bos: {"id": bos, "ids": [number], "tokens": [bos]}},
+    }
+    tokenizer.write_text(json.dumps(model), encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": bos}), encoding="utf-8")
+    paths = []
+    for name, first in (("a", f"{bos}one"), ("b", "one")):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"text": t}) + "\n" for t in (first, "two")), encoding="utf-8")
+        paths.append(path)
+    settings = Settings(
+        str(tokenizer), trainer="unsloth", format="text", load_as="file", chat_template="none", block_bytes=30
+    )
+
+    def begins(*order: Path) -> list[bool]:
+        batches = label_files([str(path) for path in order], settings)
+        labels = [fed.batch.labels for fed in batches]
+        return [int(batch.ids.row(i)[0]) == number for batch in labels for i in range(len(batch.ids.starts) - 1)]
+
+    assert begins(paths[0], paths[1]) == [True, False, False, False]
+    assert begins(paths[1], paths[0]) == [True, True, True, True]

@@ -15,17 +15,21 @@ WHAT = {
     "error": "the chat template breaks on this row",
     "limit": "the chat template does not come to an end on this row, or writes far too much",
     "no-template": "the rows are messages, but there is no chat template to make text of them",
+    "stops": "the trainer stops at this row",
+    "not-reproduced": "lorads can't say what the trainer makes of this row",
 }
 HINTS = {
     "raised": "bring the row into the form that the template asks for, or take it out",
     "error": "look at what this row has that others have not (null, lists, tool calls), mend it or take it out",
     "limit": "don't use this template: it is broken or hostile",
     "no-template": "name a chat template (--chat-template), or use a tokenizer that has one",
+    "stops": "bring the row into the form that the trainer asks for, or take it out",
+    "not-reproduced": "nothing is judged of it but its text: look at it yourself, or write it as the others are written",
 }
 
 
 class RenderFails(RowRule):
-    """The chat template gives no text for this row.
+    """The chat template gives no text for this row, or the trainer stops at it.
 
     Why it matters: a chat template is a small program that turns messages into text. If it stops with an error, so does
     the preparation of the data, usually after minutes and at one row that the error does not name. Nothing is trained.
@@ -35,9 +39,9 @@ class RenderFails(RowRule):
         {"role": "assistant", "content": null}        unsupported operand type(s) for +
 
     How to fix: the template's own words are in the message. Give the row what the template asks for, or take it out. If
-    every row fails, the template does not belong to this model or this kind of data.
+    every row fails, the template, or the trainer, does not belong to this model or this kind of data.
 
-    Not reported: rows whose roles are the cause (FMT003, TPL002) or whose answer is null (FMT004).
+    Not reported: rows that the trainer drops and goes on (LAB011), rows whose roles are the cause (FMT003, TPL002) or whose answer is null (FMT004).
 
     Evidence: huggingface/alignment-handbook#93.
     """

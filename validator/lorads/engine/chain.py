@@ -69,10 +69,31 @@ class BlockResult:
     """Line of each row, from the block's start (1-based)."""
 
 
+def format_of(source: Source, settings: Settings) -> tuple[str, str]:
+    """The format of a file, and what it was told by. Raises ``UsageError`` when its rows have no known one."""
+    if settings.format != "auto":
+        return settings.format, "chosen by --format"
+    sample = source.sample(SAMPLE_ROWS)
+    if not sample:
+        return "messages", "taken for it: no row could be read"
+    found = recognise(sample, source.path, Columns(settings.columns))
+    return found.format, found.evidence
+
+
+def first_row(source: Source, settings: Settings) -> Conversation | None:
+    """The first row of a file; None where it can't be read or understood. Raises ``UsageError`` as ``format_of``."""
+    name, _ = format_of(source, settings)
+    found = normalise(source.sample(1), name, Columns(settings.columns))
+    return found[0] if found and isinstance(found[0], Conversation) else None
+
+
 class Chain:
     """Settings, made into the things that do the work."""
 
-    def __init__(self, settings: Settings, *, total_bytes: int | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, total_bytes: int | None = None, first: Conversation | None = None
+    ) -> None:
+        """``first`` is the first row of the data, where it is known (see ``first_row``)."""
         self.settings = settings
         self.total_bytes = total_bytes
         self.trainer = get(settings.trainer)
@@ -94,6 +115,7 @@ class Chain:
             packing=settings.packing,
             response_marker=settings.response_marker,
             instruction_marker=settings.instruction_marker,
+            first=first,
             own=own_options(self.trainer, settings.trainer_options),
         )
         self.labeller = self.trainer.prepare(self.tokenizer, self.template, self.options)
@@ -128,8 +150,8 @@ class Chain:
     @cached_property
     def context(self) -> FactContext:
         return FactContext(
-            self.tokenizer,
-            Scanner(self.tokenizer.special, self.tokenizer.chat_template),
+            self.labeller.tokenizer,
+            Scanner(self.labeller.tokenizer.special, self.tokenizer.chat_template),
             role_support(self.template),
             self.options.max_length,
         )
@@ -137,16 +159,6 @@ class Chain:
     @cached_property
     def judge(self) -> Judge:
         return Judge(self)
-
-    def format_of(self, source: Source) -> tuple[str, str]:
-        """The format of a file, and what it was told by. Raises ``UsageError`` when its rows have no known one."""
-        if self.settings.format != "auto":
-            return self.settings.format, "chosen by --format"
-        sample = source.sample(SAMPLE_ROWS)
-        if not sample:
-            return "messages", "taken for it: no row could be read"
-        found = recognise(sample, source.path, self.columns)
-        return found.format, found.evidence
 
     def label(self, records: Records, format_name: str) -> Batch:
         """Conversations, ids and labels of a batch of records."""
@@ -275,7 +287,7 @@ class Judge:
         for i, (row, severity) in enumerate(zip(rows[:limit], severities[:limit], strict=True)):
             finding = self._finding(rule, row, severity, path)
             if i < EXCERPTS:
-                finding.excerpt = excerpt(batch, self.chain.tokenizer, row, finding.tokens)
+                finding.excerpt = excerpt(batch, self.chain.labeller.tokenizer, row, finding.tokens)
             result.findings.append(finding)
 
     def _finding(self, rule: Rule, row: dict[str, Any], severity: Severity, path: str) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from lorads.engine.chain import Chain
+from lorads.engine.chain import Chain, first_row, format_of
 from lorads.engine.settings import Settings
 from lorads.facts.batch import Batch
 from lorads.sources import Limits, open_sources, read_block
@@ -30,16 +30,18 @@ class Fed:
 
 def label_files(paths: Sequence[str], settings: Settings) -> Iterator[Fed]:
     """Batch by batch what the trainer builds. Raises ``UsageError`` like ``check``."""
-    chain = Chain(settings)
-    for source in open_sources(paths, limits=Limits(block_bytes=settings.block_bytes)):
-        name, _ = chain.format_of(source)
+    sources = open_sources(paths, limits=Limits(block_bytes=settings.block_bytes))
+    first = first_row(sources[0], settings)
+    chain = Chain(settings, first=first)
+    for source in sources:
+        name, _ = format_of(source, settings)
         row = line = 0
         for block in source.blocks():
             records = read_block(block)
             try:
                 batch = chain.label(records, name)
             except (EngineMismatch, PlanMismatch):
-                chain = Chain(replace(settings, encoder="tokenizers", plans=False))
+                chain = Chain(replace(settings, encoder="tokenizers", plans=False), first=first)
                 batch = chain.label(records, name)
             yield Fed(source.path, batch, row, line + 1, chain)
             row += len(records.values)

@@ -17,11 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from lorads import __version__
-from lorads.engine.chain import BlockResult, Chain
+from lorads.engine.chain import BlockResult, Chain, first_row, format_of
 from lorads.engine.merge import Merge
 from lorads.engine.settings import Settings
 from lorads.errors import LoradsError, UsageError
 from lorads.findings import Input, Report, TokenizerInfo, TrainerInfo
+from lorads.formats import Conversation
 from lorads.sources import Block, Limits, Source, open_sources
 from lorads.templates import PlanMismatch
 from lorads.tokenizers import EngineMismatch, single_threaded
@@ -83,14 +84,14 @@ def check(paths: Sequence[str], settings: Settings, progress: Progress | None = 
 def _check(sources: Sequence[Source], settings: Settings, progress: Progress | None) -> Report:
     sizes = [source.size for source in sources]
     total = None if any(size is None for size in sizes) else sum(size or 0 for size in sizes)
-    chain = Chain(settings, total_bytes=total)
+    chain = Chain(settings, total_bytes=total, first=first_row(sources[0], settings))
     inputs: list[Input] = []
     merge = Merge(settings, chain.selection)
     parallel = settings.processes > 1 and (total is None or total > WORTH_PROCESSES * settings.block_bytes)
     with Workers(chain, settings.processes if parallel else 1) as workers:
         done = 0
         for source in sources:
-            file = Input(source.path, *chain.format_of(source))
+            file = Input(source.path, *format_of(source, settings))
             inputs.append(file)
             merge.begin(file)
             for block, result in workers.results(source.blocks(), file.format, source.path):
@@ -147,13 +148,13 @@ def _notes(chain: Chain, inputs: Sequence[Input]) -> list[str]:
 _chain: Chain | None = None
 
 
-def _start(settings: Settings, total_bytes: int | None) -> None:
+def _start(settings: Settings, total_bytes: int | None, first: Conversation | None) -> None:
     """In a worker: one thread each, since there is a worker a core; a spawned one builds what a forked one inherits."""
     global _chain
     single_threaded()
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # read at the first query, which no parent of a fork has made
     if _chain is None:
-        _chain = Chain(settings, total_bytes=total_bytes)
+        _chain = Chain(settings, total_bytes=total_bytes, first=first)
 
 
 def _work(block: Block, format_name: str, path: str) -> BlockResult:
@@ -195,7 +196,7 @@ class Workers:
                     self.processes,
                     multiprocessing.get_context("fork" if _can_fork() else "spawn"),
                     _start,
-                    (self.chain.settings, self.chain.total_bytes),
+                    (self.chain.settings, self.chain.total_bytes, self.chain.options.first),
                 )
                 self.pool.submit(int).result()
         return self

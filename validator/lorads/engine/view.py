@@ -40,7 +40,7 @@ def find_row(
             if failure is not None:
                 raise UsageError(f"{where}: the trainer gets nothing from this row: {failure.message}", "mend the row")
             count = int(batch.labels.ids.starts[index + 1] - batch.labels.ids.starts[index])
-            shown = tokens(batch, fed.chain.tokenizer, index, 0, count)
+            shown = tokens(batch, fed.chain.labeller.tokenizer, index, 0, count)
             return RowView(
                 fed.path,
                 number,
@@ -62,7 +62,7 @@ def explained(fed: Fed, index: int, tokens: list[Token]) -> list[Token]:
     limit = chain.options.max_length
     out = []
     for t, token in enumerate(tokens):
-        place = place_of(batch.labels, batch.conversations[index], index, t, chain.tokenizer.special)
+        place = place_of(batch.labels, batch.conversations[index], index, t, chain.labeller.tokenizer.special)
         if token.role == "cut":
             reason = "it is cut off" + (f" by the maximum length of {limit:,}" if limit is not None else "")
         else:

@@ -68,7 +68,10 @@ FACTS: Final[dict[str, Fact]] = {
     "messages": Fact("i32", "number of messages"),
     "answers": Fact("i32", "number of assistant messages (1 for a text or a completion)"),
     # how it renders
-    "render_problem": Fact(HIT, "the chat template gave no text: code raised, error, limit; detail its own words"),
+    "render_problem": Fact(
+        HIT,
+        "there are no ids: code raised, error, limit, no-template (the template), stops (the trainer), not-reproduced",
+    ),
     "role_refused": Fact(
         HIT,
         "a role that this template refuses or leaves out wherever it stands; code refused or ignored, text the role",

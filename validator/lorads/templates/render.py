@@ -31,8 +31,9 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class RenderFailure:
-    """Why a row has no render. ``kind`` is ``raised`` (``raise_exception`` in the template, its own words in
-    ``message``), ``error`` (the template broke), ``limit`` (time or size), ``no-template``."""
+    """Why a row has no ids. ``kind`` is ``raised`` (``raise_exception`` in the template, its own words in
+    ``message``), ``error`` (the template broke), ``limit`` (time or size), ``no-template``, ``stops`` (the trainer
+    does, at the row), ``not-reproduced`` (by lorads)."""
 
     kind: str
     message: str

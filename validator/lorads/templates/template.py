@@ -68,16 +68,16 @@ class Template:
         now = datetime.now()
         self._clock = clock or (lambda: now)
         self._source, self.has_generation_markers = generation.rewrite(source)
-        self._verdict, self._reference = judge(self._source, self._special, limits, self._clock)
-        self.engine: Literal["minijinja", "jinja2"] = self._verdict.engine
-        self.notes: list[str] = list(self._verdict.notes)
+        self.verdict, self._reference = judge(self._source, self._special, limits, self._clock)
+        self.engine: Literal["minijinja", "jinja2"] = self.verdict.engine
+        self.notes: list[str] = list(self.verdict.notes)
         self._fast: Engine | None = None
         if self.engine == "minijinja":
             self._fast = MiniJinjaEngine(self._source, limits, self._clock)
-        stripped = {char for chars in self._verdict.strips for char in chars if not char.isspace()}
-        searched = [*self._verdict.contains, *sorted(stripped)]
+        stripped = {char for chars in self.verdict.strips for char in chars if not char.isspace()}
+        searched = [*self.verdict.contains, *sorted(stripped)]
         self._splitter = re.compile("|".join(map(re.escape, searched))) if searched else None
-        self._plans: dict[_Shape, Plan | None] | None = {} if plans and self._verdict.opaque else None
+        self._plans: dict[_Shape, Plan | None] | None = {} if plans and self.verdict.opaque else None
         self._seen: dict[_Shape, int] = {}
         self._checked: set[_Shape] = set()
 
@@ -178,7 +178,7 @@ class Template:
         if seen < _WORTH_A_PLAN[self.engine]:
             return None
         roles, empty, prompt = shape
-        verdict = self._verdict
+        verdict = self.verdict
         marks = dict(zip((generation.BEGIN, generation.END), GENERATION_MARKS, strict=True))
 
         def render(contents: Sequence[str]) -> str:
@@ -267,7 +267,7 @@ class Template:
         )
         tools = plain(conversation.tools)
         rich = conversation.roles is None
-        fast = (not rich or self._verdict.rich_engine == "minijinja") and all(map(same_in_both, (shown, tools, extra)))
+        fast = (not rich or self.verdict.rich_engine == "minijinja") and all(map(same_in_both, (shown, tools, extra)))
         text = self._run(self._context(shown, tools, prompt, extra), fast=fast)
 
         def render_marked(marked_messages: Any, marked_tools: Any) -> str | None:

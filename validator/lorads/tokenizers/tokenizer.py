@@ -57,13 +57,20 @@ class Tokenizer:
         model_config: the scalar facts of config.json (``model_type``, ``max_position_embeddings``, ``torch_dtype`` …).
         special: the special tokens, and where the files contradict each other.
         notes: what a user should know about how it was loaded, one sentence each.
+        absorbing: added tokens that take the white space beside them.
         byte_lengths: how many bytes of text stand behind each id, int32 of shape (vocab_size,); None where that isn't
             known.
     """
 
     def __init__(
-        self, files: TokenizerFiles, load_as: LoadAs = "transformers", chat_template: str | None = None
+        self,
+        files: TokenizerFiles,
+        load_as: LoadAs = "transformers",
+        chat_template: str | None = None,
+        *,
+        in_memory: bool = False,
     ) -> None:
+        """``in_memory``: the files were made here, and can't be read again from where they came from."""
         self.name = files.name
         self.source = files.source
         self.chat_templates = templates.named(files)
@@ -72,6 +79,7 @@ class Tokenizer:
             key: value for key, value in files.model_config.items() if isinstance(value, (str, int, float, bool))
         }
         self._files = files
+        self._in_memory = in_memory
         self._load_as = load_as
         self._wanted_template = chat_template
         self._key = compiled.key(files, load_as)
@@ -92,6 +100,7 @@ class Tokenizer:
         self.model_input_names = _input_names(files.config.get("model_input_names"))
         self.special = known.special
         self.notes = list(known.notes)
+        self.absorbing = frozenset(known.absorbing)
         self.byte_lengths = known.byte_lengths
         post = known.post
         self.added_around = None if post is None else (len(post[0]), len(post[1]))
@@ -168,7 +177,9 @@ class Tokenizer:
         if total_bytes is not None and total_bytes >= CHECK_FROM_BYTES:
             self._load_reference()
             # all engines that a large input needs are there: what they were made from need not stay in memory
-            self._model, self._files = None, replace(self._files, model=b"")
+            self._model = None
+            if not self._in_memory:
+                self._files = replace(self._files, model=b"")
             engines.give_back_memory()
         return self._running().name
 
@@ -229,14 +240,34 @@ class Tokenizer:
 
     def _model_bytes(self) -> bytes:
         if self._model is None:
-            self._model = orjson.dumps(compiled.edit(self._whole_files(), self._load_as)[0])
+            self._model = orjson.dumps(compiled.edit(self.files, self._load_as)[0])
         return self._model
 
-    def _whole_files(self) -> TokenizerFiles:
-        """The files with tokenizer.json, read again where it was let go of."""
+    # The files, and tokenizers made of changed ones
+
+    @property
+    def files(self) -> TokenizerFiles:
+        """The files as they were found, tokenizer.json read again where it was let go of."""
         if not self._files.model:
             self._files = find(self.name, self._files.revision)
         return self._files
+
+    def model(self) -> dict[str, Any]:
+        """tokenizer.json as it is loaded; a copy."""
+        return dict(orjson.loads(self._model_bytes()))
+
+    def with_files(self, files: TokenizerFiles, *, in_memory: bool = True) -> Tokenizer:
+        """A tokenizer of other files, taken exactly as they are; its engine is chosen as this one's was."""
+        made = Tokenizer(files, "file", in_memory=in_memory)
+        if self._engine is not None and self._engine.name == "tokenizers":
+            made.use_engine("tokenizers")
+        elif self._engine is not None:
+            made.choose_engine(FAST_FROM_BYTES if self._engine.name == "fastokens" else None)
+        return made
+
+    def reference_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and character offsets as ``tokenizers`` gives them, without special tokens."""
+        return self._load_reference().offsets(text, False)
 
     def _verdict_file(self, name: EngineName) -> str:
         return f"{self._key}.{name}-{engines.version(name)}-{engines.version('tokenizers')}.verdict"
@@ -320,7 +351,7 @@ class Tokenizer:
         return self._tokens
 
     def _read_tokens(self) -> list[str | None]:
-        model = compiled.edit(self._whole_files(), self._load_as)[0]
+        model = compiled.edit(self.files, self._load_as)[0]
         tokens: list[str | None] = [None] * self.vocab_size
         for token, number in pieces.vocabulary(model).items():
             tokens[number] = token

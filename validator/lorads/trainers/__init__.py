@@ -7,8 +7,8 @@ import pkgutil
 from importlib import import_module
 
 from lorads.errors import UsageError
+from lorads.trainers._own import own_options
 from lorads.trainers.base import LabelBatch, Labeller, Place, Segments, Trainer, TrainOptions
-from lorads.trainers.own import own_options
 
 __all__ = [
     "LabelBatch",
@@ -23,12 +23,10 @@ __all__ = [
     "versions",
 ]
 
-_HELPERS = {"base", "own"}
-
 
 def names() -> list[str]:
     found = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name.replace("_", "-") for name in found if name not in _HELPERS and not name.startswith("_"))
+    return sorted(name.replace("_", "-") for name in found if name != "base" and not name.startswith("_"))
 
 
 def versions(name: str) -> tuple[Trainer, ...]:

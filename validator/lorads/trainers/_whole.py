@@ -34,12 +34,12 @@ Flags = npt.NDArray[np.bool_]
 Boundary = Callable[["Ids", "Ids"], npt.NDArray[np.int64]]
 """From the ids of the prompts alone and of the whole rows: how many ids of each row are prompt."""
 
-OWN_TEMPLATE = RenderFailure("error", "the row brings its own chat_template, which lorads does not run")
+OWN_TEMPLATE = RenderFailure("not-reproduced", "the row brings its own chat_template, which lorads does not run")
 NOTHING_GENERATED = RenderFailure(
-    "error", "no token of the row is inside a {% generation %} block, at which TRL's assistant_only_loss stops the run"
+    "stops", "no token of the row is inside a {% generation %} block, at which TRL's assistant_only_loss stops the run"
 )
 NOT_CONVERSATIONAL = RenderFailure(
-    "raised", "the row is no conversation, and TRL's assistant_only_loss refuses a data set of such rows"
+    "stops", "the row is no conversation, and TRL's assistant_only_loss refuses a data set of such rows"
 )
 NO_TEMPLATE = RenderFailure(
     "no-template", "the tokenizer has no chat template, and none was given with --chat-template"

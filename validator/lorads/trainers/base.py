@@ -58,6 +58,8 @@ class TrainOptions:
     """The text behind which an answer begins, for trainers that search for it."""
     instruction_marker: str | None = None
     """The text behind which a question begins, for trainers that search for it."""
+    first: Conversation | None = None
+    """The first row of the data, by which some libraries decide for all of them; None where it isn't known."""
     own: Any = None
     """The trainer's own settings: an instance of its ``Options``."""
 
@@ -153,6 +155,10 @@ class LabelBatch:
 
 class Labeller(Protocol):
     """A trainer, bound to a tokenizer and to what the user set. Has no state that a batch changes."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the ids are of: the one it was given, or what the library makes of it."""
 
     @property
     def notes(self) -> Sequence[str]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lorads.tokenizers import Tokenizer
 
 NO_LABELS = RenderFailure(
-    "raised", "the row has input_ids and no labels: DataCollatorForSeq2Seq gives the model none, and the run stops"
+    "stops", "the row has input_ids and no labels: DataCollatorForSeq2Seq gives the model none, and the run stops"
 )
 
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from lorads.tokenizers import Ids, Tokenizer
 
 PROMPT_FILLS = "the prompt alone fills the maximum length (TRL drops such rows without a word)"
-NO_PAIR = RenderFailure("raised", 'the row has no "chosen" and "rejected" of one kind, at which DPOTrainer stops')
-NOTHING_SHARED = RenderFailure("raised", "an answer is empty and there is no prompt column, at which DPOTrainer stops")
+NO_PAIR = RenderFailure("stops", 'the row has no "chosen" and "rejected" of one kind, at which DPOTrainer stops')
+NOTHING_SHARED = RenderFailure("stops", "an answer is empty and there is no prompt column, at which DPOTrainer stops")
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _answers(record: Mapping[str, Any]) -> tuple[Conversation, Conversation] | R
         given = record.get("chat_template_kwargs") or None
         both = [pair(prompt, answer, "prompt", "chosen", False, tools, given) for answer in (chosen, rejected)]
     except Misfit as misfit:
-        return RenderFailure("error", str(misfit))
+        return RenderFailure("not-reproduced", str(misfit))
     return both[0], both[1]
 
 

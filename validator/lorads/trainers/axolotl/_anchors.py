@@ -47,7 +47,7 @@ class _Shape:
 
 
 class Anchors:
-    def __init__(self, template: Template, tokenizer: Tokenizer, steady: Flags, absorbing: set[int]) -> None:
+    def __init__(self, template: Template, tokenizer: Tokenizer, steady: Flags, absorbing: frozenset[int]) -> None:
         """``steady`` (vocabulary,): added tokens that take no white space beside them; ``absorbing``: the others."""
         self._template, self._tokenizer = template, tokenizer
         self._steady, self._absorbing = steady, absorbing

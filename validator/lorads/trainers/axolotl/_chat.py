@@ -70,7 +70,7 @@ class ChatTemplate:
         self._places: dict[Any, tuple[int, int] | None] = {}
         special = tokenizer.special.added
         self._added = np.zeros(max([tokenizer.vocab_size, *(number + 1 for number in special.values())]), np.bool_)
-        absorbing = _absorbing(tokenizer)
+        absorbing = tokenizer.absorbing
         self._added[[number for number in special.values() if number not in absorbing]] = True
         self._trims = _trims(tokenizer)
         self._anchors = Anchors(template, tokenizer, self._added, absorbing)
@@ -145,9 +145,9 @@ class ChatTemplate:
                 thread = self._threads.of(conversation)
             except Stopped as why:
                 thread = Thread(Conversation(Kind.MESSAGES, []))
-                failures[row] = RenderFailure("raised", f"axolotl stops: {why}")
+                failures[row] = RenderFailure("stops", f"axolotl stops: {why}")
             if thread.rendered.roles is None and (why_not := self._not_rendered(thread)):
-                failures[row] = RenderFailure("error", why_not)
+                failures[row] = RenderFailure("not-reproduced", why_not)
             if thread.rendered is not conversation:
                 threads[row] = thread
         return threads, failures
@@ -500,14 +500,14 @@ class _Labelled:
         return spans
 
     def _stop(self, row: int, why: str) -> None:
-        self.batch.failures[row] = RenderFailure("raised", f"axolotl stops: {why}")
+        self.batch.failures[row] = RenderFailure("stops", f"axolotl stops: {why}")
 
     def _tokens(self, row: int, begin: int, end: int) -> tuple[int, int] | None:
         """Tokens of a row's characters (L800-810); None where axolotl falls back to comparing prefixes."""
         known = self._of_row.get(row)
         if known is None:
             if self.strategy._trims:
-                _, offsets = _offsets(self.strategy._tokenizer, self.render.texts[row])
+                _, offsets = self.strategy._tokenizer.reference_offsets(self.render.texts[row])
                 known = [begin for begin, _ in offsets], [end for _, end in offsets]
             else:
                 placed = self.places.of(row)
@@ -597,7 +597,7 @@ class _Labelled:
             raise Stopped("training details for an empty content")
         tokenizer = self.strategy._tokenizer
         if self.strategy._trims:
-            begins = [begin for begin, _ in _offsets(tokenizer, text)[1]]
+            begins = [begin for begin, _ in tokenizer.reference_offsets(text)[1]]
         else:
             begins = tokenizer.encode_with_spans([text])[1].begin.tolist()
         if not begins:
@@ -691,25 +691,13 @@ def _shift_messages(batch: LabelBatch, threads: Mapping[int, Thread]) -> None:
                 )
 
 
-def _absorbing(tokenizer: Tokenizer) -> set[int]:
-    """Added tokens that take the white space beside them: they may begin inside a content."""
-    known = tokenizer._lengths
-    if known is None or known.absorbing is None:
-        return set()
-    return set(np.flatnonzero(known.absorbing).tolist())
-
-
 def _trims(tokenizer: Tokenizer) -> bool:
     """Whether ``tokenizers`` leaves the spaces of tokens out of their offsets (``trim_offsets``)."""
     file = f"{tokenizer.sha256}.trims"
     known = cache.read("tokenizers", file)
     if known not in (b"0", b"1"):
         text = "a b  c"
-        _, offsets = _offsets(tokenizer, text)
+        _, offsets = tokenizer.reference_offsets(text)
         known = b"0" if any(" " in text[begin:end] for begin, end in offsets) else b"1"
         cache.write(known, "tokenizers", file)
     return known == b"1"
-
-
-def _offsets(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    return tokenizer._load_reference().offsets(text, False)

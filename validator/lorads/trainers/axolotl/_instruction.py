@@ -212,7 +212,7 @@ class Instruction:
             fields = conversation.alpaca
             why = self._stops(conversation) if fields is None or self._system is not None else None
             if fields is None or why is not None or (fields.output and not isinstance(fields.output, str)):
-                failures[row] = why or RenderFailure("raised", "axolotl stops: the answer is no text")
+                failures[row] = why or RenderFailure("stops", "axolotl stops: the answer is no text")
                 prompts.append("")
                 answers.append("")
                 rows.append(len(chars))
@@ -257,7 +257,7 @@ class Instruction:
         missing = "instruction" if conversation.alpaca is None else "system"
         if conversation.alpaca is not None and (record is None or "system" in record):
             return None
-        return RenderFailure("raised", f'axolotl stops: there is no "{missing}" in the row')
+        return RenderFailure("stops", f'axolotl stops: there is no "{missing}" in the row')
 
     def _join(
         self,

@@ -34,7 +34,7 @@ class Opaque:
 
     def __init__(self, template: Template) -> None:
         self.looks_for, self.equals, self.edges = _triggers(template)
-        self.known = self.looks_for is not None and template._verdict.opaque and _same_for_all_lengths(template)
+        self.known = self.looks_for is not None and template.verdict.opaque and _same_for_all_lengths(template)
         self.fits_placeholders = self.looks_for is not None
         """Whether the template looks for nothing that stands in a placeholder."""
 
@@ -70,7 +70,7 @@ def near_placeholder(text: str) -> bool:
 
 
 def _triggers(template: Template) -> tuple[tuple[str, ...] | None, frozenset[str], frozenset[str]]:
-    verdict = template._verdict
+    verdict = template.verdict
     edges = frozenset(char for chars in verdict.strips for char in chars if not char.isspace())
     triggers = {*verdict.contains, *edges}
     inside = any(trigger in text for trigger in triggers for text in PLACEHOLDERS)

@@ -78,6 +78,7 @@ class AxolotlLabeller:
     def __init__(
         self, tokenizer: Tokenizer, template: Template | None, limit: int, packing: bool, options: Options
     ) -> None:
+        self.tokenizer = tokenizer
         self._limit, self._packing, self._options = limit, packing, options
         self._shortest = options.min_sample_len or SHORTEST
         self._chat: ChatTemplate | None = None
@@ -135,7 +136,7 @@ class AxolotlLabeller:
                 "no-template", "the tokenizer has no chat template, and none was given with --chat-template"
             )
         else:
-            why = RenderFailure("raised", kind)
+            why = RenderFailure("stops", kind)
         batch = _tokenized([Conversation(Kind.TOKENIZED, [], input_ids=[], labels=[]) for _ in conversations])
         batch.labels = None
         batch.failures = dict.fromkeys(range(len(conversations)), why)
@@ -162,7 +163,7 @@ class AxolotlLabeller:
                 batch.failures.setdefault(
                     row,
                     RenderFailure(
-                        "raised",
+                        "stops",
                         f"axolotl stops: {lengths[row]:,} tokens, more than sequence_len {self._limit:,} "
                         "(excess_length_strategy: raise)",
                     ),
@@ -199,7 +200,7 @@ def _tokenized(conversations: Sequence[Conversation]) -> LabelBatch:
         record = conversation.record
         if conversation.labels is None or (record is not None and "attention_mask" not in record):
             failures[row] = RenderFailure(
-                "raised", "axolotl takes ids only with an attention_mask and labels beside them"
+                "stops", "axolotl takes ids only with an attention_mask and labels beside them"
             )
         else:
             labels[starts[row] : starts[row + 1]] = conversation.labels

@@ -28,7 +28,7 @@ END = -1
 """``position`` of the end-of-sequence token behind the last message."""
 
 LABELS_TOO_LONG = RenderFailure(
-    "error",
+    "not-reproduced",
     "a later question without tokens, in a template with efficient_eos: LLaMA-Factory builds more labels than ids for "
     "the row, and which token each of them meets depends on the padding",
 )

@@ -70,11 +70,11 @@ class Stops(Exception):
 
 
 def stops(why: str) -> Stops:
-    return Stops(RenderFailure("raised", f"LLaMA-Factory stops at this row: {why}"))
+    return Stops(RenderFailure("stops", f"LLaMA-Factory stops at this row: {why}"))
 
 
 def unknown(why: str) -> Stops:
-    return Stops(RenderFailure("error", why))
+    return Stops(RenderFailure("not-reproduced", why))
 
 
 _PAIR = (USER, ASSISTANT)
@@ -213,9 +213,9 @@ def _names(tags: Tags) -> dict[str | None, str]:
 
 def _wrong_role(tag: Any, place: int, message: int, accepted: Sequence[str | None]) -> str:
     expected = " or ".join(f'"{name}"' for name in accepted if name)
-    side = "answer" if place % 2 else "question"
+    side = "an answer" if place % 2 else "a question"
     return (
-        f'message {message} is from "{str(tag)[:40]}" where LLaMA-Factory wants a {side} ({expected}): it drops the '
+        f'message {message} is from "{str(tag)[:40]}" where LLaMA-Factory wants {side} ({expected}): it drops the '
         "row with a warning"
     )
 

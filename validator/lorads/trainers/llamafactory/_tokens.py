@@ -60,27 +60,25 @@ def _as_wanted(entry: dict[str, Any] | None) -> bool:
 
 
 def _added(tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    return list(orjson.loads(tokenizer._model_bytes()).get("added_tokens") or [])
+    return list(tokenizer.model().get("added_tokens") or [])
 
 
 def _with(tokenizer: Tokenizer, tokens: Sequence[str], eos: str) -> Tokenizer:
     """A tokenizer with these tokens added or changed: the library itself gives them their ids."""
     import tokenizers
-    from lorads.tokenizers import Tokenizer
 
-    library = tokenizers.Tokenizer.from_buffer(tokenizer._model_bytes())
+    model = tokenizer.model()
+    library = tokenizers.Tokenizer.from_str(orjson.dumps(model).decode())
     library.add_special_tokens([tokenizers.AddedToken(token, **_FLAGS) for token in tokens])
-    model = orjson.loads(tokenizer._model_bytes())
     model["added_tokens"] = orjson.loads(library.to_str())["added_tokens"]
-    files = tokenizer._whole_files()
-    return Tokenizer(
+    files = tokenizer.files
+    return tokenizer.with_files(
         replace(
             files,
             model=orjson.dumps(model),
             config={**files.config, "eos_token": eos},
             special_tokens_map={**files.special_tokens_map, "eos_token": eos} if files.special_tokens_map else {},
-        ),
-        load_as="file",
+        )
     )
 
 

@@ -151,7 +151,7 @@ class Labels:
 
     def __init__(self, tokenizer: Tokenizer, version: str, seq_len: int, chunked: bool, notes: tuple[str, ...]) -> None:
         self.notes = notes
-        self._tokenizer, self._version, self._seq_len, self._chunked = tokenizer, version, seq_len, chunked
+        self.tokenizer, self._version, self._seq_len, self._chunked = tokenizer, version, seq_len, chunked
         self._bos, self._eos = self._control("<s>"), self._control("</s>", trained=True)
         self._untrained_eos = self._control("</s>")
         self._controls = {} if version == "v1" else {token: self._control(token) for token in _CONTROLS}
@@ -162,9 +162,9 @@ class Labels:
         self._plain: dict[tuple[str, ...], _Plain] = {}
 
     def _control(self, token: str, trained: bool = False) -> Piece:
-        number = self._tokenizer.id_of(token)
+        number = self.tokenizer.id_of(token)
         if number is None:
-            raise UsageError(f"{self._tokenizer.name} has no token {token}", "is it the file you meant?")
+            raise UsageError(f"{self.tokenizer.name} has no token {token}", "is it the file you meant?")
         return control(token, number, trained)
 
     def label(self, conversations: Sequence[Conversation]) -> LabelBatch:
@@ -181,11 +181,11 @@ class Labels:
             try:
                 shape = self._row(conversation, rows)
             except Stop as why:
-                failures[i] = RenderFailure("raised", str(why))
+                failures[i] = RenderFailure("stops", str(why))
                 shape = NOTHING
                 del rows.texts[texts:], rows.stretches[stretches:]
             rows.shapes.append(shape)
-        batch = rows.build(self._tokenizer)
+        batch = rows.build(self.tokenizer)
         batch.failures = failures
         self._sequences(batch)
         return batch
@@ -364,7 +364,7 @@ class Labels:
         try:
             text.encode()
         except UnicodeEncodeError:
-            if self._tokenizer.special.pad_id is None:  # SentencePiece refuses it, tiktoken replaces it
+            if self.tokenizer.special.pad_id is None:  # SentencePiece refuses it, tiktoken replaces it
                 raise Stop(f"message {index} holds half a character (a lone surrogate)") from None
             return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return text

@@ -47,7 +47,7 @@ class SwiftLabeller:
         loss_scale: str,
         notes: list[str],
     ) -> None:
-        self._tokenizer, self._chat_template, self._own, self._template = tokenizer, chat_template, own, template
+        self.tokenizer, self._chat_template, self._own, self._template = tokenizer, chat_template, own, template
         self._scale_name, self._loss = loss_scale, parse(loss_scale)
         self._encoder = Encoder(
             template=template,
@@ -119,7 +119,7 @@ class SwiftLabeller:
     def _put_together(
         self, count: int, rows: dict[int, Plain | Rich], failures: dict[int, RenderFailure]
     ) -> LabelBatch:
-        batch = Batch(self._tokenizer, count)
+        batch = Batch(self.tokenizer, count)
         groups: dict[_Shape, list[int]] = defaultdict(list)
         for i, row in rows.items():
             if type(row) is Plain and self._columnwise:
@@ -257,8 +257,8 @@ class SwiftLabeller:
                 segments[i] = render.segment_chars[mine], message, render.segment_part[mine]
                 if k in render.failures:
                     batch_failures[i] = render.failures[k]
-        ids = self._tokenizer.encode(texts)
-        places = self._tokenizer.place(texts, ids)
+        ids = self.tokenizer.encode(texts)
+        places = self.tokenizer.place(texts, ids)
         joined = _segments(segments, len(conversations))
         trained = np.ones(len(ids.flat), np.bool_)
         every = np.ones(len(ids.flat), np.bool_)
@@ -348,7 +348,7 @@ class SwiftLabeller:
 
 def _failure(error: RowError) -> RenderFailure:
     message = str(error)
-    return RenderFailure(error.kind, LEFT_OUT + message if error.kind == "raised" else message)
+    return RenderFailure(error.kind, LEFT_OUT + message if error.kind == "stops" else message)
 
 
 def model_limit(tokenizer: Tokenizer) -> int | None:

@@ -36,16 +36,16 @@ _KEPT = frozenset({"role", "content", "loss", "loss_scale"})
 
 
 class RowError(Exception):
-    """A row that swift raises at (and then leaves out), or that lorads does not reproduce (``kind`` "error")."""
+    """A row that swift raises at (and then leaves out), or that lorads does not reproduce (``kind``)."""
 
-    def __init__(self, message: str, kind: str = "raised") -> None:
+    def __init__(self, message: str, kind: str = "stops") -> None:
         super().__init__(message)
         self.kind = kind
 
 
 class NotReproduced(RowError):
     def __init__(self, what: str) -> None:
-        super().__init__(f"lorads does not reproduce what ms-swift makes of {what}", "error")
+        super().__init__(f"lorads does not reproduce what ms-swift makes of {what}", "not-reproduced")
 
 
 @dataclass(slots=True)

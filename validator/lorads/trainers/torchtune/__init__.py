@@ -361,7 +361,7 @@ class TorchtuneLabeller:
         own: Options,
     ) -> None:
         self.notes = (*choice.notes, *_length_notes(choice.style, options.max_length))
-        self._tokenizer, self._style, self._vocabulary, self._special = tokenizer, choice.style, vocabulary, special
+        self.tokenizer, self._style, self._vocabulary, self._special = tokenizer, choice.style, vocabulary, special
         self._template, self._options, self._own = template, options, own
         self._clean = CLEAN[choice.style]
         self._trims = vocabulary.encoder == "sentencepiece"
@@ -400,14 +400,14 @@ class TorchtuneLabeller:
             try:
                 plan = self._row(i, conversation, raw, missing)
             except Stops as why:
-                failures[i] = RenderFailure("raised", f"torchtune stops the run at the row: {why}")
+                failures[i] = RenderFailure("stops", f"torchtune stops the run at the row: {why}")
             except Unknown as why:
-                failures[i] = RenderFailure("error", str(why))
+                failures[i] = RenderFailure("not-reproduced", str(why))
             else:
                 if plan >= 0:
                     rows.append(plan)
                     continue
-                failures[i] = RenderFailure("raised", f"torchtune stops the run at the row: {plans.reasons[plan]}")
+                failures[i] = RenderFailure("stops", f"torchtune stops the run at the row: {plans.reasons[plan]}")
             rows.append(EMPTY)
         cleaned, strings = self._cleaned(rows, raw)
         batch = self._build(rows, cleaned, strings, first)
@@ -588,7 +588,7 @@ class TorchtuneLabeller:
 
     def _show(self, number: int) -> str:
         try:
-            return self._tokenizer.token_text(number)
+            return self.tokenizer.token_text(number)
         except KeyError:
             return f"<{number}>"
 
@@ -665,7 +665,7 @@ class TorchtuneLabeller:
                 piece, why = errors[plan]
                 before = int(batch.segments.bounds[batch.segments.rows[row] + piece] - batch.ids.starts[row])
                 if limit is None or before < limit:
-                    stopped[row] = RenderFailure("raised", f"torchtune stops the run at the row: {why}")
+                    stopped[row] = RenderFailure("stops", f"torchtune stops the run at the row: {why}")
         return stopped
 
     # For people

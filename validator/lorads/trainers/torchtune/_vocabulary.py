@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,8 +27,7 @@ import orjson
 
 from lorads.errors import UsageError
 from lorads.tokenizers import Ids, Tokenizer
-from lorads.tokenizers.files import TokenizerFiles, find
-from lorads.tokenizers.tokenizer import FAST_FROM_BYTES
+from lorads.tokenizers.files import TokenizerFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,19 +48,6 @@ LINE_BREAK = "\n"
 _SP_NAMES = {"<unk>", "<s>", "</s>", "<pad>"}
 _PLACEHOLDERS = {f"<|placeholder{i}|>" for i in range(1, 7)}
 """Of Phi-3, whose SentencePiece file has none of its control tokens."""
-
-
-class _Edited(Tokenizer):
-    """A tokenizer whose tokenizer.json was changed in memory: it can't be read again from where it came from."""
-
-    def __init__(self, files: TokenizerFiles) -> None:
-        self._own_model = files.model
-        super().__init__(files, "file")
-
-    def _whole_files(self) -> TokenizerFiles:
-        if not self._files.model:
-            self._files = replace(self._files, model=self._own_model)
-        return self._files
 
 
 @dataclass(frozen=True)
@@ -146,11 +132,6 @@ def cut(text: str) -> Iterator[str]:
         yield part[start:]
 
 
-def files_of(tokenizer: Tokenizer) -> TokenizerFiles:
-    recipe = tokenizer.recipe()
-    return find(recipe["name"], recipe["revision"])
-
-
 def vocabulary(encoder: Encoder, tokenizer: Tokenizer, special: Mapping[str, int], names: Sequence[str]) -> Vocabulary:
     """The tokenizer's vocabulary under that encoder.
 
@@ -158,7 +139,7 @@ def vocabulary(encoder: Encoder, tokenizer: Tokenizer, special: Mapping[str, int
     ``special`` that are BOS and EOS, where the encoder takes them from there. Raises ``UsageError`` where the
     vocabulary is none for the encoder.
     """
-    files = files_of(tokenizer)
+    files = tokenizer.files
     if encoder == "huggingface":
         return _huggingface(tokenizer, files)
     model = orjson.loads(files.model)
@@ -175,12 +156,7 @@ def vocabulary(encoder: Encoder, tokenizer: Tokenizer, special: Mapping[str, int
         own = [entry["content"] for entry in orjson.loads(files.model).get("added_tokens") or []]
         known = _SP_NAMES | set(special) | _PLACEHOLDERS
         ambiguous = tuple(token for token in own if token in model["model"]["vocab"] and token not in known)
-    edited = _Edited(TokenizerFiles(f"{files.name} ({encoder})", files.source, orjson.dumps(model)))
-    engine = tokenizer.recipe()["engine"]
-    if engine == "tokenizers":
-        edited.use_engine("tokenizers")
-    elif engine is not None:
-        edited.choose_engine(FAST_FROM_BYTES if engine == "fastokens" else None)
+    edited = tokenizer.with_files(TokenizerFiles(f"{files.name} ({encoder})", files.source, orjson.dumps(model)))
     if encoder == "sentencepiece":
         vocab = model["model"]["vocab"]
         return Vocabulary(encoder, edited, vocab["<s>"], vocab["</s>"], ambiguous=ambiguous)
@@ -295,7 +271,7 @@ def _huggingface(tokenizer: Tokenizer, files: TokenizerFiles) -> Vocabulary:
             )
     named = {"bos": _named(files.config, "bos_token"), "eos": _named(files.config, "eos_token")}
     ids: dict[str, int | None] = {}
-    plain = Tokenizer(files, "file") if tokenizer.recipe()["load_as"] != "file" else tokenizer
+    plain = tokenizer if tokenizer.recipe()["load_as"] == "file" else tokenizer.with_files(files, in_memory=False)
     for name, token in named.items():
         found = plain.id_of(token) if token is not None and None not in named.values() else None
         given = files.generation_config.get(f"{name}_token_id")
@@ -307,9 +283,6 @@ def _huggingface(tokenizer: Tokenizer, files: TokenizerFiles) -> Vocabulary:
             "torchtune wants both bos_token and eos_token in tokenizer_config.json, or their ids in "
             "generation_config.json",
         )
-    engine = tokenizer.recipe()["engine"]
-    if plain is not tokenizer and engine is not None:
-        plain.use_engine(engine) if engine == "tokenizers" else plain.choose_engine(None)
     empty = plain.encode([""], add_special_tokens=True).flat.tolist()
     bos, eos = ids["bos"], ids["eos"]
     return Vocabulary("huggingface", plain, bos, eos, adds_bos=bos in empty, adds_eos=eos in empty)

@@ -56,17 +56,17 @@ AS_FIVE_LOADS = (
     "of texts for some Llama tokenizers and, of SentencePiece vocabularies, a space behind control tokens"
 )
 NOT_A_PREFIX = RenderFailure(
-    "raised", "the template renders the prompt alone otherwise than with its completion, at which TRL stops"
+    "stops", "the template renders the prompt alone otherwise than with its completion, at which TRL stops"
 )
 NOT_CONTINUED = RenderFailure(
-    "raised", "the prompt ends with an answer that the template does not render whole, at which transformers stops"
+    "stops", "the prompt ends with an answer that the template does not render whole, at which transformers stops"
 )
 LONGER_PROMPT = RenderFailure(
-    "raised",
+    "stops",
     "the prompt alone has more tokens than with its completion: TRL's mask does not fit, the collator stops",
 )
 NULLS = RenderFailure(
-    "error",
+    "not-reproduced",
     "a message holds null, or lacks a key that others have, which TRL 0.17 and transformers 4 hand to the template as "
     "null; this template may tell that from nothing, which lorads does not reproduce",
 )
@@ -74,9 +74,9 @@ ANYTHING = "\ue000"
 NULL_TEST = re.compile(r"(\w+)['\"]?[\])]?\s*(?:is(?:\s+not)?|[!=]=)\s*none\b", re.IGNORECASE)
 """The key that a template compares with null."""
 MASK_COLUMN = RenderFailure(
-    "raised", "DataCollatorForCompletionOnlyLM takes no rows with a prompt and a completion: TRL's mask is not padded"
+    "stops", "DataCollatorForCompletionOnlyLM takes no rows with a prompt and a completion: TRL's mask is not padded"
 )
-TOOLS_TEXT = RenderFailure("raised", "the tools are a text, which TRL before 1.0 does not read")
+TOOLS_TEXT = RenderFailure("stops", "the tools are a text, which TRL before 1.0 does not read")
 
 
 @dataclass(frozen=True)
@@ -435,7 +435,7 @@ class Labeller017(_Labeller):
             if i not in continued and i in asked.failures:
                 failures.setdefault(i, asked.failures[i])
             if role not in ("user", "assistant"):
-                failures[i] = RenderFailure("raised", f'the prompt ends with the role "{role}", at which TRL stops')
+                failures[i] = RenderFailure("stops", f'the prompt ends with the role "{role}", at which TRL stops')
             elif not render.texts[i].startswith(prompts[i]):
                 failures.setdefault(i, NOT_A_PREFIX)
         return prompts

@@ -29,8 +29,8 @@ prompt and completion; packing is switched off in silence; existing labels stop 
 transformers 4 of its days leaves many tokenizers as their files have them, where transformers 5 does not:
 ``load-as = "file"`` in lorads.toml gives those ids.
 
-The first row of a file decides whether special tokens are added, and ``label`` sees batches: ``Labeller.first`` holds
-that row where the caller knows it, else the first row of the batch stands for it. Of packing (``bfd``) the consequences
+The first row of the data decides whether special tokens are added (``TrainOptions.first``; where that isn't known, the
+first one of a batch stands for it). Of packing (``bfd``) the consequences
 for each row are reproduced: it is cut, nothing is dropped, its first label is masked. With markers it is refused,
 because an answer without an end would run on into the next row of its pack. Padding-free batches mask the first label
 of every row; it is no target in any case, and is shown as the data set has it. Not reproduced: ``assistant_only_loss``
@@ -74,24 +74,24 @@ if TYPE_CHECKING:
 NO_ANSWER = "no answer is left to train on: its marker was not found in the row (Unsloth removes such rows)"
 CUT_ANSWER = "no answer is left to train on: maximum length cut them all off (Unsloth removes such rows)"
 NO_LABEL = "no label is left within the maximum length (Unsloth drops such tokenized rows without a word)"
-OWN_TEMPLATE = RenderFailure("error", "the row brings its own chat_template, which lorads does not run")
+OWN_TEMPLATE = RenderFailure("not-reproduced", "the row brings its own chat_template, which lorads does not run")
 NO_TEMPLATE = RenderFailure(
     "no-template", "the tokenizer has no chat template, and none was given with --chat-template"
 )
 TOOLS_AS_TEXT = RenderFailure(
-    "raised", "its tools are a JSON text, at which Unsloth stops where a row has a prompt and a completion"
+    "stops", "its tools are a JSON text, at which Unsloth stops where a row has a prompt and a completion"
 )
 TEXT_BESIDE = RenderFailure(
-    "error", "the row has a text column too, which Unsloth takes instead: choose --format text, or take the column out"
+    "stops", "the row has a text column too, which Unsloth takes instead: choose --format text, or take the column out"
 )
 FORMATTED_COMPLETION = RenderFailure(
-    "raised", "it needs a formatting_func, which TRL refuses together with completion_only_loss (--train-on completion)"
+    "stops", "it needs a formatting_func, which TRL refuses together with completion_only_loss (--train-on completion)"
 )
 NO_COLUMNS = RenderFailure(
-    "raised", "Unsloth 2025.3 knows no prompt and completion columns: it asks for a formatting_func that makes texts"
+    "stops", "Unsloth 2025.3 knows no prompt and completion columns: it asks for a formatting_func that makes texts"
 )
 LABELS_BEFORE_MARKERS = RenderFailure(
-    "raised", "the row brings labels, at which train_on_responses_only of Unsloth 2025.3 breaks off"
+    "stops", "the row brings labels, at which train_on_responses_only of Unsloth 2025.3 breaks off"
 )
 NOTES: Mapping[str, str] = {
     "sharegpt": "ShareGPT's role names were mapped (human to user, gpt to assistant …) and the rows rendered to texts, "
@@ -250,9 +250,6 @@ def _special_ids(tokenizer: Tokenizer) -> set[int]:
 
 
 class UnslothLabeller:
-    first: Conversation | None = None
-    """The first row of the data set, where the caller knows it."""
-
     def __init__(
         self,
         tokenizer: Tokenizer,
@@ -268,6 +265,7 @@ class UnslothLabeller:
             search,
             notes,
         )
+        self.first = options.first
         self.older = isinstance(options.own, OlderOptions)
         self.masked_out = () if self.older else _masked_out(options.own.mask_out_tokens, tokenizer)
         alone, framed = encoder(tokenizer)(["a"])[0], tokenizer.encode(["a"], add_special_tokens=True).row(0).tolist()
