@@ -10,6 +10,9 @@ import click
 
 from lorads import __version__
 
+# numpy starts threads for linear algebra, of which lorads does none, and every process pays for them
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 COMMANDS = {
     "check": "Judge the data: what will the trainer learn from it?",
     "view": "Show one row as the trainer sees it.",

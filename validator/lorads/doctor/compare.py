@@ -14,7 +14,6 @@ from lorads.tokenizers import Ids, Tokenizer
 
 SHOWN = 90
 """Characters of a text that an example shows."""
-_ANSWERS = (("bos", "in front"), ("eos", "behind"))
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from lorads.doctor.diagnosis import Diagnosis, Trouble
 from lorads.findings import Severity, escape
+from lorads.reports._lines import hanging
 from lorads.reports.text import COLOURS, MAX_WIDTH, MIN_WIDTH
 
 VERDICTS = {
@@ -66,11 +67,7 @@ class _Page:
             self.line(Text("see " + ", ".join(trouble.threads), "dim"), begin=2, indent=4)
 
     def line(self, text: Text, *, begin: int = 0, indent: int = 2) -> None:
-        """Print with a hanging indent."""
-        lines = text.wrap(self.console, max(self.console.width - indent, 20), no_wrap=False)
-        for i, line in enumerate(lines):
-            line.rstrip()
-            self.console.print(Text(" " * (begin if i == 0 else indent)) + line, soft_wrap=True)
+        hanging(self.console, text, begin=begin, indent=indent)
 
 
 def _installed(diagnosis: Diagnosis) -> str:

@@ -52,7 +52,7 @@ def versions() -> dict[str, str]:
                 found[name.replace("_", "-")] = importlib.metadata.version(spelling)
                 break
             except importlib.metadata.PackageNotFoundError:
-                pass
+                continue
     # a checkout on PYTHONPATH has no metadata, yet it is what gets imported
     for name in ("transformers", "trl"):
         if name not in found and importlib.util.find_spec(name) is not None:

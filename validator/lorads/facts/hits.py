@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,12 +166,9 @@ def _place_in_tokens(labels: LabelBatch, row: int, hit: Hit) -> None:
 
 def texts_of(conversations: Sequence[Conversation]) -> Texts:
     """Every text of a batch; whose it is, is worked out for the few that are asked about."""
-    contents: list[str] = []
-    starts = [0]
-    for conversation in conversations:
-        plain = conversation.contents
-        contents += plain if plain is not None else [text for *_, text in _texts_of(conversation)]
-        starts.append(len(contents))
+    rows = [c.contents if c.contents is not None else [text for *_, text in _texts_of(c)] for c in conversations]
+    contents = list(chain.from_iterable(rows))
+    starts = [0, *accumulate(map(len, rows))]
 
     def about(i: int) -> tuple[int, int, str, str]:
         row = bisect_right(starts, i) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -138,21 +139,35 @@ def _answers_of(conversation: Conversation) -> npt.NDArray[np.bool_]:
 def _answer_segments(batch: Batch) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
     """Which segments belong to an answer (shape (segments,)), and how many answers each row has (shape (rows,))."""
     segments = batch.labels.segments
-    known = _flags_of_roles
-    flags = [
-        known[c.roles] if c.roles in known and not c.prompt_messages and c.train is None else _answers_of(c)
-        for c in batch.conversations
-    ]
-    if not flags:
+    conversations = batch.conversations
+    if not conversations:
         return np.zeros(0, np.bool_), np.zeros(0, np.int32)
+    inside = segments.message >= 0
+    number = np.where(inside, segments.message, 0)
+    alike = _answers_of(conversations[0])
+    if _all_like_the_first(conversations):
+        count = np.full(len(conversations), np.count_nonzero(alike), np.int32)
+        return inside & alike[np.minimum(number, len(alike) - 1)], count
+    flags = list(map(_answers_of, conversations))
     lengths = np.fromiter(map(len, flags), np.int64, len(flags))
     first = np.cumsum(lengths) - lengths
     every = np.concatenate(flags)
     count = np.add.reduceat(every, np.minimum(first, len(every) - 1), dtype=np.int32)
-    owner = np.repeat(np.arange(len(flags)), np.diff(segments.rows))
-    inside = segments.message >= 0
-    index = first[owner] + np.where(inside, segments.message, 0)
+    index = np.repeat(first, np.diff(segments.rows)) + number
     return inside & every[np.minimum(index, len(every) - 1)], count
+
+
+def _all_like_the_first(conversations: Sequence[Conversation]) -> bool:
+    """Whether the rows have one sequence of plain roles, all of it to be learnt: most batches do."""
+    first = conversations[0]
+    if first.roles is None or first.kind is not Kind.MESSAGES:
+        return False
+    rows = len(conversations)
+    return (
+        [c.roles for c in conversations].count(first.roles) == rows
+        and [c.train for c in conversations].count(None) == rows
+        and [c.kind for c in conversations].count(first.kind) == rows
+    )
 
 
 def _bos_facts(batch: Batch, context: FactContext) -> dict[str, npt.NDArray[Any]]:

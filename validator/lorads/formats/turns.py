@@ -18,7 +18,6 @@ TWO = {2}
 TEXT = {str}
 KNOWN_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "ipython"})
 OPENERS = frozenset({"system", "developer"})
-RESULTS = frozenset({"tool", "function", "ipython"})
 TRAINER_KEYS = frozenset({"weight", "train", "loss", "loss_weight", "trainable", "training"})
 """Keys of a message that speak to the trainer, not to the template."""
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lorads.findings import Finding, Report, Severity, Token, escape
+from lorads.reports._lines import hanging
 
 EXAMPLES = 3
 """Findings of a rule that are shown with their tokens; the rest take a line each."""
@@ -154,12 +155,7 @@ class Page:
         return max((finding.severity.rank for finding in self.report.findings if finding.rule == id_), default=0)
 
     def _line(self, text: Text, *, begin: int = 0, indent: int = 2) -> None:
-        """Print with a hanging indent, so that what belongs together is seen to."""
-        width = self.console.width - indent
-        lines = text.wrap(self.console, max(width, 20), no_wrap=False)
-        for i, line in enumerate(lines):
-            line.rstrip()
-            self.console.print(Text(" " * (begin if i == 0 else indent)) + line, soft_wrap=True)
+        hanging(self.console, text, begin=begin, indent=indent)
 
 
 def _rows(count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
@@ -94,25 +94,8 @@ class Template:
         Raises ``PlanMismatch`` when a check finds that rendering from pieces doesn't do for this template.
         """
         batch = _Batch(len(conversations), self.has_generation_markers)
-        groups: dict[Any, tuple[list[int], list[Sequence[str]]]] = {}
-        in_full: list[int] = []
-        by_plan = self._plans is not None
-        for number, conversation in enumerate(conversations):
-            roles, contents = conversation.roles, conversation.contents
-            if not by_plan or roles is None or contents is None:
-                in_full.append(number)
-                continue
-            if prompt_only:
-                roles = roles[: conversation.prompt_messages]
-                contents = contents[: conversation.prompt_messages]
-            key: Any = roles if all(contents) else (roles, tuple(map(bool, contents)))
-            group = groups.get(key)
-            if group is None:
-                groups[key] = ([number], [contents])
-            else:
-                group[0].append(number)
-                group[1].append(contents)
-        for numbers, rows in groups.values():
+        groups, in_full = self._grouped(conversations, prompt_only)
+        for numbers, rows in groups:
             shape = (
                 self._roles(conversations[numbers[0]], prompt_only),
                 tuple(not content for content in rows[0]),
@@ -126,6 +109,37 @@ class Template:
                 messages = messages[: conversation.prompt_messages]
             batch.put(number, self._render_row(conversation, messages, add_generation_prompt))
         return batch.finish()
+
+    def _grouped(
+        self, conversations: Sequence[Conversation], prompt_only: bool
+    ) -> tuple[Collection[tuple[list[int], list[Sequence[str]]]], list[int]]:
+        """The rows of each shape, as positions and contents, and the positions of those that have none."""
+        if self._plans is None:
+            return [], list(range(len(conversations)))
+        if not prompt_only and conversations and conversations[0].roles is not None:
+            # most files hold one shape: then no row has to be looked at by itself
+            first, same = conversations[0].roles, [conversation.roles for conversation in conversations]
+            plain: list[Sequence[str]] = [row for row in (c.contents for c in conversations) if row is not None]
+            if same.count(first) == len(same) == len(plain) and all(map(all, plain)):
+                return [(list(range(len(same))), plain)], []
+        groups: dict[Any, tuple[list[int], list[Sequence[str]]]] = {}
+        in_full: list[int] = []
+        for number, conversation in enumerate(conversations):
+            roles, row = conversation.roles, conversation.contents
+            if roles is None or row is None:
+                in_full.append(number)
+                continue
+            if prompt_only:
+                roles = roles[: conversation.prompt_messages]
+                row = row[: conversation.prompt_messages]
+            key: Any = roles if all(row) else (roles, tuple(map(bool, row)))
+            group = groups.get(key)
+            if group is None:
+                groups[key] = ([number], [row])
+            else:
+                group[0].append(number)
+                group[1].append(row)
+        return groups.values(), in_full
 
     @staticmethod
     def _roles(conversation: Conversation, prompt_only: bool) -> tuple[str, ...]:
