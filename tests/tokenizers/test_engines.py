@@ -161,6 +161,7 @@ def test_a_difference_on_the_way_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp
     loaded._engine = Wrong(loaded._engine, "def g(): pass")
     loaded.encode(["def g(): pass"])  # too little to be worth a check
     monkeypatch.setattr(tokenizer, "CHECK_FROM_BYTES", 100)
+    monkeypatch.setattr(tokenizer, "CHECK_TOGETHER", 1)
     with pytest.raises(EngineMismatch) as caught:
         loaded.encode(["y" * 200])
     assert (caught.value.engine, caught.value.excerpt) == ("kitoken", "def g(): pass")

@@ -62,7 +62,7 @@ class ContentLost(RowRule):
     def message(self, row: Row) -> str:
         found = hit(row, "content_lost")
         text = f": {show(found['text'])}" if found.get("text") else ""
-        return f"the chat template leaves out {self._what(row, found)}{text}{more(found)}"
+        return f"the text that is trained leaves out {self._what(row, found)}{text}{more(found)}"
 
     def hint(self, row: Row) -> str:
         if row.get("reasoning_lost_early"):

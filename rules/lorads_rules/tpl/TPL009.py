@@ -24,7 +24,7 @@ HINTS = {
     "limit": "don't use this template: it is broken or hostile",
     "no-template": "name a chat template (--chat-template), or use a tokenizer that has one",
     "stops": "bring the row into the form that the trainer asks for, or take it out",
-    "not-reproduced": "nothing is judged of it but its text: look at it yourself, or write it as the others are written",
+    "not-reproduced": "only its text was judged: look at the row yourself, or write it as the others are written",
 }
 
 
@@ -41,7 +41,8 @@ class RenderFails(RowRule):
     How to fix: the template's own words are in the message. Give the row what the template asks for, or take it out. If
     every row fails, the template, or the trainer, does not belong to this model or this kind of data.
 
-    Not reported: rows that the trainer drops and goes on (LAB011), rows whose roles are the cause (FMT003, TPL002) or whose answer is null (FMT004).
+    Not reported: rows that the trainer drops and goes on (LAB011), rows whose roles are the cause (FMT003, TPL002) or
+    whose answer is null (FMT004).
 
     Evidence: huggingface/alignment-handbook#93.
     """

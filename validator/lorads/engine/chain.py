@@ -162,15 +162,10 @@ class Chain:
 
     def label(self, records: Records, format_name: str) -> Batch:
         """Conversations, ids and labels of a batch of records."""
-        understood: list[Conversation] = []
-        positions: list[int] = []
-        misfits: dict[int, Misfit] = {}
-        for i, result in enumerate(normalise(records.values, format_name, self.columns)):
-            if isinstance(result, Misfit):
-                misfits[i] = result
-            else:
-                understood.append(result)
-                positions.append(i)
+        results = normalise(records.values, format_name, self.columns)
+        misfits = {i: result for i, result in enumerate(results) if isinstance(result, Misfit)}
+        understood = [result for result in results if isinstance(result, Conversation)]
+        positions = [i for i in range(len(results)) if i not in misfits] if misfits else list(range(len(results)))
         labels = self.labeller.label(understood)
         if any(failure.kind == "no-template" for failure in labels.failures.values()):
             raise UsageError(
@@ -194,7 +189,9 @@ class Chain:
         result.label_tokens = int(facts["label_tokens_fed"].sum() or 0)
         result.prompt_tokens = int(facts["prompt_tokens_fed"].sum() or 0)
         result.dropped = list(batch.labels.dropped.values())
-        result.rows_cut = int((facts["cut"].fill_null(False) & facts["dropped"].is_null()).sum())
+        cut = facts["cut"]
+        if cut.sum():
+            result.rows_cut = int((cut & facts["dropped"].is_null()).sum())
         result.rows_kept = len(batch.conversations) - len(batch.labels.dropped) - len(batch.labels.failures)
         if facts.height:
             self.judge(batch, facts, path, result)
