@@ -103,13 +103,13 @@ def test_messages_of_one_role_are_merged(tokenizer: Tokenizer) -> None:
     messages = [("user", "a"), ("user", "b"), ("assistant", "c"), ("assistant", "d")]
     rows = [{"messages": [{"role": role, "content": text} for role, text in messages]}]
     batch = label(tokenizer, rows, system="")
-    assert batch.texts == ["### Instruction:\nab\n### Response:\ncd\n<|EOT|>"]
+    assert list(batch.texts or ()) == ["### Instruction:\nab\n### Response:\ncd\n<|EOT|>"]
     assert trained(batch, tokenizer) == "cd\n<|EOT|>"
 
 
 def test_an_assistant_who_begins_answers_nothing(tokenizer: Tokenizer) -> None:
     batch = label(tokenizer, [{"text": "all of it"}], "text", system="")
-    assert batch.texts == ["### Instruction:\n\n### Response:\nall of it\n<|EOT|>"]
+    assert list(batch.texts or ()) == ["### Instruction:\n\n### Response:\nall of it\n<|EOT|>"]
 
 
 def test_columns_go_by_swifts_names(tokenizer: Tokenizer) -> None:
@@ -127,7 +127,7 @@ def test_columns_go_by_swifts_names(tokenizer: Tokenizer) -> None:
 
 def test_preference_rows_have_no_answer(tokenizer: Tokenizer) -> None:
     batch = label(tokenizer, [{"prompt": "q", "chosen": "a", "rejected": "b"}], "preference", system="")
-    assert batch.texts == ["### Instruction:\nq\n### Response:\n"]
+    assert list(batch.texts or ()) == ["### Instruction:\nq\n### Response:\n"]
     assert not batch.trained.any()
 
 
@@ -181,7 +181,7 @@ def test_split_masks_the_first_label_of_each_piece(tokenizer: Tokenizer) -> None
 
 def test_marks_of_templates_in_contents(tokenizer: Tokenizer) -> None:
     batch = label(tokenizer, [chat("{{ROUND1}} {{SYSTEM}} {{QUERY}}", "{{QUERY}}")], system="")
-    assert batch.texts == ["### Instruction:\n1 {{SYSTEM}} {{QUERY}}\n### Response:\n{{QUERY}}\n<|EOT|>"]
+    assert list(batch.texts or ()) == ["### Instruction:\n1 {{SYSTEM}} {{QUERY}}\n### Response:\n{{QUERY}}\n<|EOT|>"]
 
 
 def test_segments_say_what_stands_where(tokenizer: Tokenizer) -> None:

@@ -146,8 +146,22 @@ def added_tokens(tokens: list[str], types: list[int], *, normalized: bool) -> li
     ]
 
 
+_EMPTY: dict[str, Any] = {
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "added_tokens": [],
+    "normalizer": None,
+    "pre_tokenizer": None,
+    "post_processor": None,
+    "decoder": None,
+    "model": None,
+}
+"""The parts of a tokenizer.json, in the order in which they are written."""
+
+
 def bpe_model(vocab: dict[str, int], merges: Any, **more: Any) -> dict[str, Any]:
-    """The ``model`` of a byte-level BPE's tokenizer.json."""
+    """The ``model`` of a BPE's tokenizer.json."""
     return {
         "type": "BPE",
         "dropout": None,
@@ -162,6 +176,31 @@ def bpe_model(vocab: dict[str, int], merges: Any, **more: Any) -> dict[str, Any]
     }
 
 
+def byte_level_file(model: dict[str, Any], **parts: Any) -> dict[str, Any]:
+    """The tokenizer.json of a byte-level BPE; ``parts`` are its added tokens, normalizer and so on."""
+    decoder = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    return _EMPTY | parts | {"decoder": decoder, "model": model}
+
+
+def sentencepiece_file(model: dict[str, Any], *, prefix: bool = True, **parts: Any) -> dict[str, Any]:
+    """The tokenizer.json of a SentencePiece BPE: spaces are marks, and with ``prefix`` one is put in front."""
+    normalizers = [
+        *([{"type": "Prepend", "prepend": "▁"}] if prefix else []),
+        {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+    ]
+    decoders = [
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+        {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+    ]
+    both = {
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "decoder": {"type": "Sequence", "decoders": decoders},
+    }
+    return _EMPTY | parts | both | {"model": model}
+
+
 def _byte_level(path: Path, pairs: dict[str, Any], tokens: list[str], types: list[int]) -> dict[str, Any]:
     name = pairs.get("tokenizer.ggml.pre", "default")
     known = byte_level_pre_tokenizer(name)
@@ -174,17 +213,13 @@ def _byte_level(path: Path, pairs: dict[str, Any], tokens: list[str], types: lis
     added = added_tokens(tokens, types, normalized=False)
     outside = {entry["id"] for entry in added}
     vocab = {token: index for index, token in enumerate(tokens) if index not in outside and token != f"[PAD{index}]"}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": normalizer,
-        "pre_tokenizer": pre_tokenizer,
-        "post_processor": _post_processor(pairs, tokens),
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": bpe_model(vocab, pairs.get("tokenizer.ggml.merges", []), ignore_merges=ignore_merges),
-    }
+    return byte_level_file(
+        bpe_model(vocab, pairs.get("tokenizer.ggml.merges", []), ignore_merges=ignore_merges),
+        added_tokens=added,
+        normalizer=normalizer,
+        pre_tokenizer=pre_tokenizer,
+        post_processor=_post_processor(pairs, tokens),
+    )
 
 
 def _sentencepiece(pairs: dict[str, Any], tokens: list[str], types: list[int]) -> dict[str, Any]:
@@ -197,43 +232,24 @@ def _sentencepiece(pairs: dict[str, Any], tokens: list[str], types: list[int]) -
             if left is not None and right is not None:
                 ranked.append((-scores[index], left, right, [token[:cut], token[cut:]]))
     ranked.sort(key=lambda merge: merge[:3])
-    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     unknown = pairs.get("tokenizer.ggml.unknown_token_id")
-    prefix = [{"type": "Prepend", "prepend": "▁"}] if pairs.get("tokenizer.ggml.add_space_prefix", True) else []
     added = added_tokens(tokens, types, normalized=False)
     if unknown is not None and all(entry["id"] != unknown for entry in added):
         added = [*added_tokens([tokens[unknown]], [_CONTROL], normalized=False), *added]
         added[0]["id"] = unknown
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": sorted(added, key=lambda entry: int(entry["id"])),
-        "normalizer": {"type": "Sequence", "normalizers": [*prefix, replace]},
-        "pre_tokenizer": None,
-        "post_processor": _post_processor(pairs, tokens),
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [
-                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-                {"type": "ByteFallback"},
-                {"type": "Fuse"},
-                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-            ],
-        },
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": tokens[unknown] if unknown is not None else None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": True,
-            "byte_fallback": True,
-            "ignore_merges": False,
-            "vocab": vocab,
-            "merges": [merge[3] for merge in ranked],
-        },
-    }
+    return sentencepiece_file(
+        bpe_model(
+            vocab,
+            [merge[3] for merge in ranked],
+            unk_token=tokens[unknown] if unknown is not None else None,
+            fuse_unk=True,
+            byte_fallback=True,
+            ignore_merges=False,
+        ),
+        prefix=pairs.get("tokenizer.ggml.add_space_prefix", True),
+        added_tokens=sorted(added, key=lambda entry: int(entry["id"])),
+        post_processor=_post_processor(pairs, tokens),
+    )
 
 
 def _special(pairs: dict[str, Any], tokens: list[str], name: str) -> str | None:

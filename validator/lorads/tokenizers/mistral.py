@@ -28,7 +28,7 @@ import orjson
 
 from lorads import cache
 from lorads.errors import UsageError
-from lorads.tokenizers.gguf import bpe_model
+from lorads.tokenizers.gguf import bpe_model, byte_level_file, sentencepiece_file
 from lorads.tokenizers.pieces import byte_of_char
 
 VERSION_KEY = "mistral_tokenizer_version"
@@ -146,26 +146,11 @@ def _sentencepiece(content: bytes) -> dict[str, Any]:
     # A user-defined piece is cut out of the text before anything merges, and is a token as it is.
     cut = {"type": "Split", "pattern": {"Regex": "|".join(map(re.escape, whole))}, "behavior": "Isolated"}
     model["ignore_merges"] = bool(whole)
-    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, replace]},
-        "pre_tokenizer": cut | {"invert": False} if whole else None,
-        "post_processor": _bos_in_front(vocab),
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [
-                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-                {"type": "ByteFallback"},
-                {"type": "Fuse"},
-                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-            ],
-        },
-        "model": model,
-    }
+    return sentencepiece_file(
+        model,
+        pre_tokenizer=cut | {"invert": False} if whole else None,
+        post_processor=_bos_in_front(vocab),
+    )
 
 
 def _ranked(pieces: list[tuple[str, float]], vocab: dict[str, int]) -> list[list[str]]:
@@ -243,15 +228,9 @@ def _tekken(content: bytes) -> tuple[dict[str, Any], str]:
     ]
     split = {"type": "Split", "pattern": {"Regex": config["pattern"]}, "behavior": "Isolated", "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    made: dict[str, Any] = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-        "post_processor": _bos_in_front(vocab),
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": bpe_model(vocab, merges, ignore_merges=True),
-    }
+    made = byte_level_file(
+        bpe_model(vocab, merges, ignore_merges=True),
+        pre_tokenizer={"type": "Sequence", "pretokenizers": [split, byte_level]},
+        post_processor=_bos_in_front(vocab),
+    )
     return made, str(config["version"])

@@ -113,7 +113,7 @@ class MistralFinetune:
             )
         if options.response_marker is not None or options.instruction_marker is not None:
             raise UsageError("mistral-finetune searches for no markers", "leave the markers away")
-        own = options.own if isinstance(options.own, Options) else Options()
+        own: Options = options.own if options.own is not None else Options()
         return Labels(tokenizer, version, options.max_length, own.dynamic_chunk_fn_call, _notes(version, template))
 
 

@@ -6,22 +6,31 @@ shape differ in their texts alone, and files hold few shapes, so all of a batch'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lorads.templates.render import PART_NONE, SCAFFOLD
 from lorads.tokenizers import Ids
-from lorads.trainers.base import LabelBatch, LazyTexts, Segments
+from lorads.trainers._pieces import (
+    Flags,
+    Integers,
+    Placed,
+    placed_alone,
+    placed_as_one,
+    placed_in_line,
+    ranges,
+    running,
+)
+from lorads.trainers.base import LabelBatch, LazySegments, LazyTexts, Segments
 
 if TYPE_CHECKING:
     from lorads.tokenizers import Tokenizer
 
-T = TypeVar("T", bound=np.generic)
 Sub = tuple[int, int]
 """Message and part of a stretch of a piece (see ``Segments``)."""
 
@@ -56,11 +65,11 @@ class Shape:
         return np.array([piece.number for piece in self.pieces], np.int32)
 
     @cached_property
-    def trained(self) -> npt.NDArray[np.bool_]:
+    def trained(self) -> Flags:
         return np.array([piece.trained for piece in self.pieces], np.bool_)
 
     @cached_property
-    def sub_counts(self) -> npt.NDArray[np.int64]:
+    def sub_counts(self) -> Integers:
         return np.array([len(piece.subs) for piece in self.pieces], np.int64)
 
     @cached_property
@@ -93,70 +102,63 @@ class Rows:
 
     def build(self, tokenizer: Tokenizer) -> LabelBatch:
         """Ids and which of them are trained; everything kept, nothing dropped."""
-        shapes = list(dict.fromkeys(self.shapes))
+        shapes = list(dict.fromkeys([NOTHING, *self.shapes]))  # at least one
         kinds = {shape: kind for kind, shape in enumerate(shapes)}
-        which_list = list(map(kinds.__getitem__, self.shapes))
-        which = np.array(which_list, np.int64)
-        first = _running(np.array([shape.texts for shape in shapes], np.int64)[which])
+        kind_of = list(map(kinds.__getitem__, self.shapes))
+        which = np.array(kind_of, np.int64)
+        first = running(np.array([shape.texts for shape in shapes], np.int64)[which])
         self._strip(shapes, which, first)
         sizes = np.array([len(shape.pieces) for shape in shapes], np.int64)
         mine = _gather(sizes, which)
-        numbers = _joined([shape.numbers for shape in shapes], np.int32)[mine]
-        trained = _joined([shape.trained for shape in shapes], np.bool_)[mine]
-        sub_counts = _joined([shape.sub_counts for shape in shapes], np.int64)[mine]
-        sub_sizes = np.array([len(shape.subs) for shape in shapes], np.int64)
-        subs = np.concatenate([np.empty((0, 2), np.int32), *(shape.subs for shape in shapes)])
-        subs = subs[_gather(sub_sizes, which)]
+        numbers = np.concatenate([shape.numbers for shape in shapes])[mine]
+        trained = np.concatenate([shape.trained for shape in shapes])[mine]
+        piece_rows = running(sizes[which])
 
         encoded = tokenizer.encode(self.texts)
         is_text = numbers < 0
         lengths = np.ones(len(numbers), np.int64)
         lengths[is_text] = np.diff(encoded.starts)
-        ends = np.cumsum(lengths)
+        bounds = running(lengths)
         of_text = np.repeat(is_text, lengths)
         flat = np.empty(len(of_text), np.int32)
         flat[of_text] = encoded.flat
         flat[~of_text] = numbers[~is_text]
 
-        bounds = np.zeros(len(subs) + 1, np.int64)
-        bounds[1:] = np.repeat(ends, sub_counts)
-        if self.stretches:
-            self._cut(tokenizer, encoded, is_text, sub_counts, ends - lengths, bounds)
-        piece_rows = _running(sizes[which])
-        starts = np.append(0, ends)[piece_rows]
-        segments = Segments(bounds, subs[:, 0], subs[:, 1].astype(np.int8), _running(sub_sizes[which]))
-        every = np.ones(len(flat), np.bool_)
-        batch = LabelBatch(Ids(flat, starts), np.repeat(trained, lengths), every, segments)
-        texts, patterns, begins = self.texts, [shape.pattern for shape in shapes], first.tolist()
-        batch.texts = LazyTexts(
-            len(which_list), lambda row: patterns[which_list[row]] % tuple(texts[begins[row] : begins[row + 1]])
-        )
+        def segments() -> Segments:
+            sub_counts = np.concatenate([shape.sub_counts for shape in shapes])[mine]
+            sub_sizes = np.array([len(shape.subs) for shape in shapes], np.int64)
+            subs = np.concatenate([shape.subs for shape in shapes])[_gather(sub_sizes, which)]
+            ends = np.zeros(len(subs) + 1, np.int64)
+            ends[1:] = np.repeat(bounds[1:], sub_counts)
+            if self.stretches:
+                self._cut(tokenizer, encoded, is_text, sub_counts, bounds[:-1], ends)
+            return Segments(ends, subs[:, 0], subs[:, 1].astype(np.int8), running(sub_sizes[which]))
 
-        def placed(row: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-            text = int(first[row])
-            starts, stops = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-            offset = 0
+        texts, begins, patterns = self.texts, first.tolist(), [shape.pattern for shape in shapes]
+
+        def placed_pieces(row: int) -> Iterator[tuple[int, Placed]]:
+            text = begins[row]
             for piece in self.shapes[row].pieces:
                 if piece.token is not None:
-                    begin, end = np.zeros(1, np.int64), np.full(1, len(piece.token), np.int64)
-                    length = len(piece.token)
+                    yield len(piece.token), placed_as_one(piece.token)
                 else:
-                    ids = encoded.row(text)
-                    alone = Ids(ids, np.array([0, len(ids)], np.int64))
-                    begin, end = tokenizer.place([self.texts[text]], alone).of(0)
-                    length = len(self.texts[text])
+                    yield len(texts[text]), placed_alone(tokenizer, texts[text], encoded.row(text))
                     text += 1
-                starts.append(begin + offset)
-                stops.append(end + offset)
-                offset += length
-            return np.concatenate(starts), np.concatenate(stops)
 
-        batch.placed = placed
-        return batch
+        return LabelBatch(
+            Ids(flat, bounds[piece_rows]),
+            np.repeat(trained, lengths),
+            np.ones(len(flat), np.bool_),
+            LazySegments(segments),
+            texts=LazyTexts(
+                len(kind_of), lambda row: patterns[kind_of[row]] % tuple(texts[begins[row] : begins[row + 1]])
+            ),
+            placed=lambda row: placed_in_line(placed_pieces(row)),
+        )
 
-    def _strip(self, shapes: list[Shape], which: npt.NDArray[np.int64], first: npt.NDArray[np.int64]) -> None:
+    def _strip(self, shapes: list[Shape], which: Integers, first: Integers) -> None:
         counts = np.array([len(shape.answers) for shape in shapes], np.int64)
-        inside = _joined([np.array(shape.answers, np.int64) for shape in shapes], np.int64)[_gather(counts, which)]
+        inside = np.concatenate([np.array(shape.answers, np.int64) for shape in shapes])[_gather(counts, which)]
         texts = self.texts
         for at in (inside + np.repeat(first[:-1], counts[which])).tolist():
             if texts[at].endswith(" "):
@@ -166,19 +168,18 @@ class Rows:
         self,
         tokenizer: Tokenizer,
         encoded: Ids,
-        is_text: npt.NDArray[np.bool_],
-        sub_counts: npt.NDArray[np.int64],
-        begins: npt.NDArray[np.int64],
-        bounds: npt.NDArray[np.int64],
+        is_text: Flags,
+        sub_counts: Integers,
+        begins: Integers,
+        bounds: Integers,
     ) -> None:
         """Put the ends of the stretches inside texts that have several into ``bounds``."""
         several = sub_counts > 1
         chosen = np.flatnonzero(several[is_text])
         counts = np.diff(encoded.starts)[chosen]
-        tokens = np.repeat(encoded.starts[chosen] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-        ids = Ids(encoded.flat[tokens], _running(counts))
+        ids = Ids(encoded.flat[ranges(encoded.starts[chosen], counts)], running(counts))
         places = tokenizer.place([self.texts[text] for text in chosen.tolist()], ids)
-        rows = _running(sub_counts[several])
+        rows = running(sub_counts[several])
         chars = np.array([size for stretch in self.stretches for size in stretch], np.int64)
         inner = places.borders(chars, rows)
         owner = np.repeat(np.arange(len(chosen)), sub_counts[several])
@@ -188,17 +189,6 @@ class Rows:
         bounds[where] = inner + (begins[several] - ids.starts[:-1])[owner]
 
 
-def _running(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.append(0, np.cumsum(values)).astype(np.int64)
-
-
-def _gather(sizes: npt.NDArray[np.int64], which: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _gather(sizes: Integers, which: Integers) -> Integers:
     """Positions, in lists of ``sizes`` that lie one behind the other, of all items of the lists ``which``."""
-    counts = sizes[which]
-    first = (np.cumsum(sizes) - sizes)[which]
-    before = np.cumsum(counts) - counts
-    return np.asarray(np.repeat(first - before, counts) + np.arange(int(counts.sum())))
-
-
-def _joined(arrays: Sequence[npt.NDArray[T]], dtype: type[T]) -> npt.NDArray[T]:
-    return np.concatenate(arrays) if arrays else np.empty(0, dtype)
+    return ranges(running(sizes)[which], sizes[which])

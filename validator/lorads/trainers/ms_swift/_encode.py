@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from lorads.templates.render import PART_CONTENT, PART_NONE, PART_TOOL_CALL, SCAFFOLD, TOOLS
-from lorads.trainers.ms_swift._agents import Agent
+from lorads.trainers.ms_swift._agents import AGENTS, Agent
 from lorads.trainers.ms_swift._loss import LossScale
 from lorads.trainers.ms_swift._read import NotReproduced, Plain, Rich, RowError
 from lorads.trainers.ms_swift._template import QUERY, RESPONSE, SYSTEM, SwiftTemplate, Word
@@ -99,8 +99,6 @@ class Encoder:
     def _agent(self) -> Agent:
         if self.agent is None:
             raise RowError(f'the ms-swift template "{self.template.name}" has no agent template, so tools stop the row')
-        from lorads.trainers.ms_swift._agents import AGENTS
-
         if self.agent not in AGENTS:
             raise NotReproduced(f"tools with the agent template {self.agent}")
         return Agent(self.agent, self.template)
@@ -146,7 +144,7 @@ class Encoder:
         if self.chat:
             if self.add_non_thinking_prefix:
                 self._open_thinking(turns)
-            if not self._preserves_thinking(arguments):
+            if not self.preserves_thinking(arguments):
                 self._forget_thinking(turns)
             whole = self._system(turns, whole, tools)
         else:
@@ -295,17 +293,14 @@ class Encoder:
             found = self.template.is_thinking and not self.template.non_thinking_prefix
         return found
 
-    def _preserves_thinking(self, arguments: dict[str, Any]) -> Any:
+    def preserves_thinking(self, arguments: dict[str, Any]) -> bool:
         """``_get_preserve_thinking`` (L153)."""
         for found in (arguments.get("preserve_thinking"), self.preserve_thinking, self.template.preserve_thinking):
             if found is not None:
-                return found
+                return bool(found)
         if self.template.is_thinking or self.enables_thinking(arguments):
             return self.loss.strategy != "last_round"
         return True
-
-    def preserves_thinking(self, arguments: dict[str, Any]) -> bool:
-        return bool(self._preserves_thinking(arguments))
 
     def _response_prefix(self, arguments: dict[str, Any]) -> str:
         found = arguments.get("response_prefix")

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lorads.errors import UsageError
 from lorads.formats import Conversation, Kind
-from lorads.templates.render import PART_CONTENT, SCAFFOLD, RenderFailure
+from lorads.templates.render import PART_CONTENT, SCAFFOLD, RenderBatch, RenderFailure
+from lorads.trainers._pieces import running
+from lorads.trainers._whole import batch_of
 from lorads.trainers.base import LabelBatch, Place, TrainOptions, kept_by_length, render_segments
 from lorads.trainers.ms_swift._batch import Batch, PlanPiece
 from lorads.trainers.ms_swift._encode import THINK, THINK_END, Encoder, Part, Turn
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
     from lorads.trainers.ms_swift import Options
 
 MAX_PLANS = 4096
-_LIMITS = ("seq_length", "max_position_embeddings", "n_positions", "model_max_length", "seq_len", "max_seq_len")
+_LIMITS = (
+    *("seq_length", "max_position_embeddings", "n_positions", "model_max_length", "seq_len", "max_seq_len"),
+    *("max_sequence_length", "max_seq_length"),
+)
 _PLACEHOLDER = 0xF0000
 """Private characters that stand for contents while a plan is made."""
 _BEGINNINGS = frozenset({"<", *filter(str.isspace, map(chr, range(0x3001)))})
@@ -63,14 +69,13 @@ class SwiftLabeller:
             self._limit = model_limit(tokenizer)
             told = self._limit and f"max_length is the model's own limit, {self._limit}, as in ms-swift"
         if options.packing and self._limit is None:
-            from lorads.errors import UsageError
-
             raise UsageError("ms-swift packs to a maximum length, and there is none", "give --max-length N")
         self._suffix: list[int] = []
         for word in template.suffix:
             self._suffix += tokenizer.encode([word]).flat.tolist() if isinstance(word, str) else list(word)
         self._notes = [*notes, *([told] if told else []), *self._said()]
         self._plans: dict[tuple[_Shape, tuple[int, ...]], _Made] = {}
+        self._known: dict[str, tuple[int, ...]] = {}
         self._columnwise = self._loss.anchored
         # what in the contents matters: how they begin, and white space at their edges
         self._marked = template.kind == "gpt_oss"
@@ -119,7 +124,7 @@ class SwiftLabeller:
     def _put_together(
         self, count: int, rows: dict[int, Plain | Rich], failures: dict[int, RenderFailure]
     ) -> LabelBatch:
-        batch = Batch(self.tokenizer, count)
+        batch = Batch(self.tokenizer, self._known, count)
         groups: dict[_Shape, list[int]] = defaultdict(list)
         for i, row in rows.items():
             if type(row) is Plain and self._columnwise:
@@ -260,9 +265,7 @@ class SwiftLabeller:
         ids = self.tokenizer.encode(texts)
         places = self.tokenizer.place(texts, ids)
         joined = _segments(segments, len(conversations))
-        trained = np.ones(len(ids.flat), np.bool_)
-        every = np.ones(len(ids.flat), np.bool_)
-        batch = LabelBatch(ids, trained, every, render_segments(joined, places, ids), texts=texts, placed=places.of)
+        batch = batch_of(ids, np.ones(len(ids.flat), np.bool_), render_segments(joined, places, ids), texts, places)
         batch.failures = batch_failures
         return batch
 
@@ -353,25 +356,21 @@ def _failure(error: RowError) -> RenderFailure:
 
 def model_limit(tokenizer: Tokenizer) -> int | None:
     """``get_max_model_len`` (``utils/hf_config.py`` L127): the smallest limit that config.json names."""
-    found = [tokenizer.model_config.get(key) for key in (*_LIMITS, "max_sequence_length", "max_seq_length")]
+    found = [tokenizer.model_config.get(key) for key in _LIMITS]
     limits = [value for value in found if isinstance(value, int) and not isinstance(value, bool)]
     return min(limits, default=None)
 
 
-def _segments(found: dict[int, tuple[Any, Any, Any]], rows: int) -> Any:
-    from lorads.templates.render import RenderBatch
-
+def _segments(found: dict[int, tuple[Any, Any, Any]], rows: int) -> RenderBatch:
     counts = np.zeros(rows, np.int64)
     for row, (chars, _, _) in found.items():
         counts[row] = len(chars)
-    starts = np.zeros(rows + 1, np.int64)
-    np.cumsum(counts, out=starts[1:])
     ordered = [found[row] for row in sorted(found)]
 
     def column(k: int, dtype: Any) -> npt.NDArray[Any]:
         return np.concatenate([np.asarray(each[k], dtype) for each in ordered]) if ordered else np.empty(0, dtype)
 
-    return RenderBatch([], column(0, np.int64), column(1, np.int32), column(2, np.int8), starts)
+    return RenderBatch([], column(0, np.int64), column(1, np.int32), column(2, np.int8), running(counts))
 
 
 _ANSWERS = frozenset({Place.ASSISTANT, Place.REASONING, Place.TOOL_CALL, Place.TEXT, Place.COMPLETION})

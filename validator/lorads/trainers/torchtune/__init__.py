@@ -38,7 +38,7 @@ null there).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
@@ -50,7 +50,9 @@ from lorads.errors import UsageError
 from lorads.formats import Conversation, Kind
 from lorads.templates.render import Lost, RenderFailure
 from lorads.tokenizers import Ids
-from lorads.trainers.base import LabelBatch, Place, Segments, TrainOptions
+from lorads.trainers._pieces import Flags, Integers, Placed, placed_as_one, placed_in_line, ranges, running
+from lorads.trainers._whole import positions
+from lorads.trainers.base import LabelBatch, LazyTexts, Place, Segments, TrainOptions
 from lorads.trainers.torchtune._layout import (
     CLEAN,
     NAMED,
@@ -602,29 +604,43 @@ class TorchtuneLabeller:
         ids_of_pieces = np.concatenate([table.flat, encoded.flat])
         chosen = np.array(rows, np.int64)
         counts = table.counts[chosen]
-        row_pieces = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(counts, out=row_pieces[1:])
-        at = np.arange(int(row_pieces[-1])) + np.repeat(table.starts[chosen] - row_pieces[:-1], counts)
+        row_pieces = running(counts)
+        at = ranges(table.starts[chosen], counts)
         base = np.repeat(np.array(first, np.int64) + fixed, counts)
         source = table.source[at] + np.where(table.is_content[at], base, 0)
         size, begin = lengths[source], begins[source]
         if table.trimmed.any():
             off = np.minimum(np.where(table.trimmed[at], self._vocabulary.line_break, 0), size)
             size, begin = size - off, begin + off
-        bounds = np.zeros(len(source) + 1, np.int64)
-        np.cumsum(size, out=bounds[1:])
-        flat = ids_of_pieces[np.arange(int(bounds[-1])) + np.repeat(begin - bounds[:-1], size)]
+        bounds = running(size)
+        flat = ids_of_pieces[ranges(begin, size)]
         trained = np.repeat(table.trained[at], size)
         ids = Ids(flat, bounds[row_pieces])
         kept = self._truncate(ids, trained, chosen)
         segments = Segments(bounds, table.message[at], table.part[at], row_pieces)
-        batch = LabelBatch(ids, trained, kept, segments, texts=self._texts(rows, cleaned, first))
-        batch.placed = lambda row: self._placed(rows[row], cleaned, first[row])
-        return batch
+        pieces, shown = plans.pieces, plans.shown  # those of now: a later batch may begin anew
 
-    def _truncate(
-        self, ids: Ids, trained: npt.NDArray[np.bool_], plans: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.bool_]:
+        def texts_of(row: int) -> list[str]:
+            """The row's pieces as text: what stands for control tokens, and texts without what was taken off them."""
+            begin = first[row]
+            return [cleaned[begin + part] if isinstance(part, int) else part for part in shown[rows[row]]]
+
+        def placed_pieces(row: int) -> Iterator[tuple[int, Placed]]:
+            for piece, text in zip(pieces[rows[row]], texts_of(row), strict=True):
+                token = piece.number is not None
+                trims = piece.trimmed and self._trims
+                yield len(text), placed_as_one(text) if token else self._vocabulary.place(text, trims)
+
+        return LabelBatch(
+            ids,
+            trained,
+            kept,
+            segments,
+            texts=LazyTexts(len(rows), lambda row: "".join(texts_of(row))),
+            placed=lambda row: placed_in_line(placed_pieces(row)),
+        )
+
+    def _truncate(self, ids: Ids, trained: Flags, plans: Integers) -> Flags:
         """Which tokens are fed. Of a row that is cut the last token is EOS: the EOS at its end stays, and the token in
         whose place it comes goes. ``trained`` is set for it as the mask is in torchtune."""
         limit, starts = self._options.max_length, ids.starts
@@ -635,24 +651,22 @@ class TorchtuneLabeller:
         text = self._plans.table().is_text[plans]
         closes = ~text & (counts > 0) if self._style != "phi3" else np.zeros(len(counts), np.bool_)
         allowed = np.where(text, limit - 1, limit)
+        ends = np.flatnonzero(closes)
         if self._style in PLAIN:
             # a row that does not end with EOS by itself has one token too many
             natural = counts - self._plans.table().extra[plans]
             last = starts[:-1] + np.minimum(natural, limit) - 1
-            at = np.flatnonzero(closes)
-            trained[starts[1:][at] - 1] = trained[last[at]]
+            trained[starts[1:][ends] - 1] = trained[last[ends]]
             short = closes & ((natural > limit) | (natural < counts))
             allowed = np.where(short, np.minimum(natural, limit) - 1, allowed)
         else:
-            at = np.flatnonzero(closes)
-            trained[starts[1:][at] - 1] = False
+            trained[starts[1:][ends] - 1] = False
             short = closes & (counts > limit)
             allowed = np.where(short, limit - 1, allowed)
         long = counts > allowed
         if not long.any():
             return kept
-        position = np.arange(len(ids.flat)) - np.repeat(starts[:-1], counts)
-        kept = position < np.repeat(allowed, counts)
+        kept = positions(starts) < np.repeat(allowed, counts)
         kept[starts[1:][short] - 1] = True
         return np.asarray(kept)
 
@@ -667,33 +681,6 @@ class TorchtuneLabeller:
                 if limit is None or before < limit:
                     stopped[row] = RenderFailure("stops", f"torchtune stops the run at the row: {why}")
         return stopped
-
-    # For people
-
-    def _texts(self, rows: list[int], cleaned: list[str], first: list[int]) -> list[str]:
-        """Each row as text: what stands for its control tokens, and its texts without what was taken off them."""
-        shown, formats = self._plans.shown, self._plans.formats
-        out: list[str] = []
-        for plan, begin, end in zip(rows, first, [*first, len(cleaned)][1:], strict=True):
-            known = formats[plan]
-            if known is not None and plan != EMPTY:
-                out.append(known % tuple(cleaned[begin:end]))
-            else:
-                out.append("".join([cleaned[begin + part] if isinstance(part, int) else part for part in shown[plan]]))
-        return out
-
-    def _placed(self, plan: int, cleaned: list[str], first: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        begins, ends, offset = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
-        for piece, shown in zip(self._plans.pieces[plan], self._plans.shown[plan], strict=True):
-            text = shown if isinstance(shown, str) else cleaned[first + shown]
-            if piece.number is not None:
-                begin, end = np.zeros(1, np.int64), np.full(1, len(text), np.int64)
-            else:
-                begin, end = self._vocabulary.place(text, piece.trimmed and self._trims)
-            begins.append(begin + offset)
-            ends.append(end + offset)
-            offset += len(text)
-        return np.concatenate(begins), np.concatenate(ends)
 
     def reason(self, place: Place, trained: bool) -> str:
         return _reason(place, trained, self._style, self._options.max_length)

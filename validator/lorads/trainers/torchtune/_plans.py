@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lorads.trainers._pieces import Flags, Integers
 from lorads.trainers.torchtune._layout import Layout, Piece
 
 Key = tuple[tuple[str, ...], tuple[tuple[int, ...], ...], tuple[bool, ...], tuple[int, ...], tuple[bool, ...], bool]
@@ -21,24 +22,24 @@ CLEANED, TRIMMED, AS_IT_IS = 0, 1, 2
 
 @dataclass(slots=True)
 class Table:
-    """All plans, flat: those pieces of plan p are ``starts[p]:starts[p] + counts[p]``."""
+    """All plans, flat: the pieces of plan p are ``starts[p]:starts[p] + counts[p]``."""
 
-    starts: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.int64]
-    extra: npt.NDArray[np.int64]
+    starts: Integers
+    counts: Integers
+    extra: Integers
     """Tokens that a row has more than torchtune's, shape (plans,)."""
-    is_text: npt.NDArray[np.bool_]
-    source: npt.NDArray[np.int64]
+    is_text: Flags
+    source: Integers
     """Which fixed text, or which of the texts that the row wants encoded; shape (pieces,)."""
-    is_content: npt.NDArray[np.bool_]
-    trained: npt.NDArray[np.bool_]
-    trimmed: npt.NDArray[np.bool_]
+    is_content: Flags
+    trained: Flags
+    trimmed: Flags
     message: npt.NDArray[np.int32]
     part: npt.NDArray[np.int8]
     flat: npt.NDArray[np.int32]
     """Ids of the fixed texts, whose i-th is ``begins[i]``, ``lengths[i]`` long."""
-    begins: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int64]
+    begins: Integers
+    lengths: Integers
 
 
 class Plans:
@@ -62,8 +63,6 @@ class Plans:
         """Whether the plan wants every content once, in their order."""
         self.flags: list[tuple[int, ...]] = [()]
         """For each wanted text ``CLEANED``, ``TRIMMED`` or ``AS_IT_IS``."""
-        self.formats: list[str | None] = [""]
-        """The row's text with a %s for each wanted text, where each is in it once."""
         self.errors: dict[int, tuple[int, str]] = {}
         self._extra, self._is_text = [0], [False]
         self._fixed: dict[tuple[str, bool] | int, int] = {}
@@ -98,10 +97,6 @@ class Plans:
         self.shown.append(shown)
         self.in_order.append([content for content, _ in wanted] == list(range(contents)))
         self.flags.append(tuple(AS_IT_IS if text else TRIMMED if trimmed else CLEANED for _, trimmed in wanted))
-        used = [part for part in shown if isinstance(part, int)]
-        once = used == list(range(len(wanted)))
-        parts = ("%s" if isinstance(part, int) else part.replace("%", "%%") for part in shown)
-        self.formats.append("".join(parts) if once else None)
         self._extra.append(extra)
         self._is_text.append(text)
         if layout.error is not None:

@@ -28,6 +28,7 @@ import orjson
 from lorads.errors import UsageError
 from lorads.tokenizers import Ids, Tokenizer
 from lorads.tokenizers.files import TokenizerFiles
+from lorads.trainers._pieces import Placed, placed_in_line, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,9 +77,7 @@ class Vocabulary:
     def _encode_cut(self, texts: list[str]) -> Ids:
         parts = [list(cut(text)) for text in texts]
         ids = self.tokenizer.encode([part for one in parts for part in one])
-        counts = np.zeros(len(texts) + 1, np.int64)
-        np.cumsum([len(one) for one in parts], out=counts[1:])
-        return Ids(ids.flat, ids.starts[counts])
+        return Ids(ids.flat, ids.starts[running(np.array([len(one) for one in parts], np.int64))])
 
     @cached_property
     def line_break(self) -> int:
@@ -93,20 +92,13 @@ class Vocabulary:
         behind = [self.eos_id] if add_eos and self.eos_id is not None and not self.adds_eos else []
         return front, behind
 
-    def place(self, text: str, trimmed: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """First and one-past-last character of each token of a text."""
+    def place(self, text: str, trimmed: bool) -> Placed:
         whole = LINE_BREAK + text if trimmed else text
         special = self.encoder == "huggingface"
         parts = list(cut(whole)) if self.encoder == "tiktoken" else [whole]
         ids = self.tokenizer.encode(parts, add_special_tokens=special)
         places = self.tokenizer.place(parts, ids, add_special_tokens=special)
-        begins, ends, offset = [], [], 0
-        for row, part in enumerate(parts):
-            begin, end = places.of(row)
-            begins.append(begin + offset)
-            ends.append(end + offset)
-            offset += len(part)
-        begin, end = np.concatenate(begins), np.concatenate(ends)
+        begin, end = placed_in_line((len(part), places.of(row)) for row, part in enumerate(parts))
         if not trimmed:
             return begin, end
         first = self.line_break
@@ -140,9 +132,10 @@ def vocabulary(encoder: Encoder, tokenizer: Tokenizer, special: Mapping[str, int
     vocabulary is none for the encoder.
     """
     files = tokenizer.files
-    if encoder == "huggingface":
-        return _huggingface(tokenizer, files)
     model = orjson.loads(files.model)
+    if encoder == "huggingface":
+        return _huggingface(tokenizer, files, model)
+    own = [entry["content"] for entry in model.get("added_tokens") or []]
     made = {"tiktoken": _tiktoken, "sentencepiece": _sentencepiece, "qwen2": _qwen2}[encoder](model, special)
     if made is not None:
         raise UsageError(
@@ -153,7 +146,6 @@ def vocabulary(encoder: Encoder, tokenizer: Tokenizer, special: Mapping[str, int
     ambiguous: tuple[str, ...] = ()
     if encoder == "sentencepiece":
         # what is not in the vocabulary is not in SentencePiece's file either, and is plain text to it
-        own = [entry["content"] for entry in orjson.loads(files.model).get("added_tokens") or []]
         known = _SP_NAMES | set(special) | _PLACEHOLDERS
         ambiguous = tuple(token for token in own if token in model["model"]["vocab"] and token not in known)
     edited = tokenizer.with_files(TokenizerFiles(f"{files.name} ({encoder})", files.source, orjson.dumps(model)))
@@ -259,10 +251,9 @@ def _marks_every_text(model: dict[str, Any]) -> bool:
     return splitter is None and found == ["Prepend", "Replace"] and steps[0].get("prepend") == "▁"
 
 
-def _huggingface(tokenizer: Tokenizer, files: TokenizerFiles) -> Vocabulary:
+def _huggingface(tokenizer: Tokenizer, files: TokenizerFiles, model: Mapping[str, Any]) -> Vocabulary:
     """``_hf_tokenizer.py`` L33-113: the file as it is; BOS and EOS from tokenizer_config.json, or, where that does not
     name both, from generation_config.json given alone."""
-    model = orjson.loads(files.model)
     for part in ("truncation", "padding"):
         if model.get(part) is not None:
             raise UsageError(
