@@ -20,46 +20,28 @@ the run is found by giving rows one by one, and left out.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import hashlib
 import json
-import logging
 import os
-import random
 import sys
 import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ.update(AXOLOTL_DO_NOT_TRACK="1", AXOLOTL_LOG_LEVEL="ERROR", LOG_LEVEL="ERROR")
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import realdata
-from parity import recording, rows
+from parity import recorder, recording, rows
+from parity.recorder import ALPACA, BRACKETS, CHATML, CHATS, ROWS, TOOLS
 
-HERE = Path(__file__).resolve().parent
-TARGET = HERE.parent.parent / "fixtures" / "trainers" / "axolotl-0.19"
+TARGET = recorder.TRAINERS / "axolotl-0.19"
 PACKAGES = ("axolotl", "transformers", "tokenizers", "datasets", "jinja2")
-ROWS = 300
 FEW = ("deepseek-coder", "qwen3", "tinyllama")
 ALL = (*FEW, "deepseek-v3", "mistral-v0.1", "phi-3", "smollm2")
 TWO = ("deepseek-coder", "tinyllama")
-
-ALPACA = ("realdata:llamafactory/alpaca_en_demo.json", "realdata:llamafactory/alpaca_zh_demo.json")
-CHATS = tuple(
-    f"realdata:llamafactory/{name}_demo.json"
-    for name in ("glaive_toolcall_en", "glaive_toolcall_zh", "dpo_zh", "dpo_en", "kto_en")
-)
-TOOLS = CHATS[:2]
-CHATML = "parity:chatml_generation.jinja"
-BRACKETS = "parity:bracket_generation.jinja"
 
 
 @dataclass(frozen=True)
@@ -105,8 +87,11 @@ def instruction(
     return Case(name, transformation, sources, tokenizers, {"type": type_}, {"sequence_len": 512, **settings})
 
 
-SHAREGPT = {"field_messages": "conversations", "message_property_mappings": {"role": "from", "content": "value"}}
-MARKED = {"message_field_training": "train"}
+SHAREGPT: dict[str, Any] = {
+    "field_messages": "conversations",
+    "message_property_mappings": {"role": "from", "content": "value"},
+}
+MARKED: dict[str, Any] = {"message_field_training": "train"}
 
 CASES = (
     chat("chat", "messages", tokenizers=ALL, settings={"sequence_len": 512}),
@@ -209,8 +194,6 @@ CASES = (
 
 def edge_cases() -> list[Case]:
     """The small cases of ``edges_axolotl.json``, written by hand; ``like`` names another with the same rows."""
-    path = HERE / "edges_axolotl.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return [
         Case(
             f"edge-{name}",
@@ -222,25 +205,8 @@ def edge_cases() -> list[Case]:
             edge.get("template"),
             aside=edge.get("aside", ""),
         )
-        for name, edge in found.items()
+        for name, edge in recorder.edges("edges_axolotl.json").items()
     ]
-
-
-def pick(case: Case, held_out: bool) -> list[tuple[int, int, rows.Row]]:
-    """Source, row and training row of a case's rows. Cases over the same sources get the same rows."""
-    change = rows.transformation(case.transformation)
-    pool = [(s, r) for s, name in enumerate(case.sources) for r in range(len(recording.source_rows(name)))]
-    if case.transformation != "own":
-        random.Random("+".join(case.sources)).shuffle(pool)
-        size = min(case.rows, len(pool) // 2)
-        pool = pool[size : 2 * size + 40] if held_out else pool[:size]
-    made = [(s, r, change(recording.source_rows(case.sources[s])[r])) for s, r in pool]
-    fit = [(s, r, row) for s, r, row in made if row is not None]
-    return fit[: case.rows]
-
-
-def tokenizer_directory(name: str) -> Path:
-    return realdata.asset_dir(f"tokenizers/{name}")
 
 
 HUB = {
@@ -254,11 +220,11 @@ name they lose every space. They are given a directory called like the hub id.""
 def tokenizer_argument(name: str, folder: str) -> str:
     """``tokenizer_config``; the working directory is ``folder``."""
     if name not in HUB:
-        return str(tokenizer_directory(name))
+        return str(recorder.tokenizer_directory(name))
     hub_id, model_type = HUB[name]
     directory = Path(folder, hub_id)
     directory.mkdir(parents=True)
-    for file in tokenizer_directory(name).iterdir():
+    for file in recorder.tokenizer_directory(name).iterdir():
         (directory / file.name).symlink_to(file)
     if not (directory / "config.json").exists():
         (directory / "config.json").write_text(json.dumps({"model_type": model_type}), encoding="utf-8")
@@ -274,8 +240,7 @@ def arguments_of(case: Case) -> list[str]:
     for name in ("sequence_len", "pad_to_sequence_len"):
         own.pop(name, None)
     for name, value in own.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        arguments += ["--trainer-option", f"{name}={text}"]
+        arguments += recorder.trainer_option(name, value)
     return arguments
 
 
@@ -290,10 +255,8 @@ class Prepared:
         from transformers import LlamaConfig
 
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-            LlamaConfig(vocab_size=32000, **size).save_pretrained(f"{folder}/model")
-            with Path(folder, "train.jsonl").open("w", encoding="utf-8") as out:
-                out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in picked)
+            LlamaConfig(vocab_size=32000, **recorder.TINY).save_pretrained(f"{folder}/model")
+            rows.write(Path(folder, "train.jsonl"), picked)
             dataset = {"path": f"{folder}/train.jsonl", **case.dataset}
             if case.template:
                 dataset |= {"chat_template": "jinja", "chat_template_jinja": str(recording.source_path(case.template))}
@@ -357,7 +320,7 @@ class Prepared:
             try:
                 whole(**{**arguments, "dataset": dataset.select([number])})
             except Exception as refusal:  # noqa: BLE001
-                self.stopped[number] = f"{type(refusal).__name__}: {refusal}"[:120]
+                self.stopped[number] = recorder.said(refusal, 120)
             if number == 9 and len(self.stopped) == 10:
                 return self.stopped.clear()  # it is not the rows
         return None
@@ -383,22 +346,17 @@ def _numbers(arguments: dict[str, Any], going: list[int], built: Any) -> list[in
 
 def record(case: Case, tokenizer_name: str, held_out: bool) -> recording.Cell:
     """One cell, through the real library."""
-    picked = pick(case, held_out)
-    content = (tokenizer_directory(tokenizer_name) / "tokenizer.json").read_bytes()
-    header = {
-        "case": case.name,
-        "tokenizer": {"name": tokenizer_name, "sha256": hashlib.sha256(content).hexdigest()},
-        "trainer": "axolotl",
-        "versions": {package: version(package) for package in PACKAGES},
-        "settings": {**case.settings, "datasets": [case.dataset]},
-        "template": case.template and {"name": case.template, "sha256": recording.source_sha256(case.template)},
-        "transformation": case.transformation,
-        "sources": [{"name": name, "sha256": recording.source_sha256(name)} for name in case.sources],
-        "arguments": arguments_of(case),
-    }
-    if case.aside:
-        header["aside"] = case.aside
-    cell = recording.Cell(header)
+    picked = recorder.pick(case, held_out)
+    header = recorder.header(
+        case,
+        trainer="axolotl",
+        versions=recorder.versions(PACKAGES),
+        tokenizer=recorder.describe_file(tokenizer_name),
+        arguments=arguments_of(case),
+        settings={**case.settings, "datasets": [case.dataset]},
+        template=case.template,
+        aside=case.aside,
+    )
     stopped: dict[int, str] = {}
     given = [row for _, _, row in picked]
     try:
@@ -407,26 +365,22 @@ def record(case: Case, tokenizer_name: str, held_out: bool) -> recording.Cell:
         if case.settings.get("excess_length_strategy") == "raise":
             stopped = _too_long(case, tokenizer_name, given)
         if not 0 < len(stopped) < len(picked):
-            header["raises"] = f"{type(refusal).__name__}: {refusal}"[:300]
-            return cell
+            return recording.Cell({**header, "raises": recorder.said(refusal)})
         prepared = Prepared(case, tokenizer_name, [row for n, row in enumerate(given) if n not in stopped])
     positions = {number: i for i, number in enumerate(n for n in range(len(picked)) if n not in stopped)}
     stopped |= {number: why for number, i in positions.items() if (why := prepared.stopped.get(i))}
     limit = case.settings["sequence_len"]
-    for number, (source, index, _) in enumerate(picked):
-        line: dict[str, Any] = {"source": source, "row": index}
+
+    def figures(number: int) -> dict[str, Any]:
         position = positions.get(number)
         found = prepared.left.get(position) if position is not None else None
-        if found is None:
-            length = prepared.tokenized.get(position, 0) if position is not None else 0
-            why = "too long" if length > limit else ("too short" if length < 2 else "dropped")
-            line |= {"dropped": True, "why": stopped.get(number) or why}
-        else:
-            ids, labels = found
-            trained = recording.spans(ids, labels)
-            line |= {"ids": ids, "labels": labels} if trained is None else {"ids": ids, "on": trained}
-        cell.rows.append(line)
-    return cell
+        if found is not None:
+            return recorder.figures(*found)
+        length = prepared.tokenized.get(position, 0) if position is not None else 0
+        why = "too long" if length > limit else ("too short" if length < 2 else "dropped")
+        return {"dropped": True, "why": stopped.get(number) or why}
+
+    return recorder.cell(header, picked, map(figures, range(len(picked))))
 
 
 def _too_long(case: Case, tokenizer_name: str, picked: Sequence[rows.Row]) -> dict[int, str]:
@@ -436,45 +390,14 @@ def _too_long(case: Case, tokenizer_name: str, picked: Sequence[rows.Row]) -> di
         try:
             Prepared(case, tokenizer_name, [row])
         except Exception as refusal:  # noqa: BLE001
-            found[number] = f"{type(refusal).__name__}: {refusal}"[:120]
+            found[number] = recorder.said(refusal, 120)
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--held-out", type=Path, metavar="DIR", help="record other rows, into DIR")
-    parser.add_argument("--only", default="", help="record only the cases whose name starts with this, keep the others")
-    parser.add_argument("--tokenizer", default="", help="record only this tokenizer's cells")
-    parser.add_argument("--missing", action="store_true", help="record only the cells that are not there yet")
-    options = parser.parse_args()
-
-    import datasets
-    import torch
-    import transformers
-
-    torch.set_num_threads(1)
-    datasets.disable_progress_bars()
-    transformers.logging.set_verbosity_error()
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    cases = [*CASES, *([] if options.held_out else edge_cases())]
-    target = options.held_out or TARGET
-    target.mkdir(parents=True, exist_ok=True)
-    for tokenizer_name in sorted({name for case in cases for name in case.tokenizers}):
-        if options.tokenizer not in ("", tokenizer_name):
-            continue
-        file = target / f"{tokenizer_name}{recording.SUFFIX}"
-        keep = (options.only or options.missing) and file.exists()
-        cells = {cell.header["case"]: cell for cell in recording.read(file)} if keep else {}
-        asked = [case for case in cases if tokenizer_name in case.tokenizers]
-        for case in asked:
-            if case.name.startswith(options.only) and not (options.missing and case.name in cells):
-                cell = cells[case.name] = record(case, tokenizer_name, bool(options.held_out))
-                kept = [row for row in cell.rows if "ids" in row]
-                tokens = sum(len(row["ids"]) for row in kept)
-                outcome = cell.header.get("raises") or f"{len(cell.rows)} rows, {len(kept)} kept, {tokens} tokens"
-                print(f"{cell.name}: {outcome}", flush=True)
-                recording.write(file, [cells[case.name] for case in asked if case.name in cells])
+    options = recorder.parser(__doc__).parse_args()
+    recorder.quiet()
+    recorder.run(options, TARGET, [*CASES, *edge_cases()], record)
 
 
 if __name__ == "__main__":

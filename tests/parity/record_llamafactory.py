@@ -25,48 +25,33 @@ templates.toml.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
-import hashlib
 import importlib.machinery
 import io
 import json
-import logging
 import os
-import random
 import shutil
 import sys
 import tempfile
 import tomllib
 import types
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.update(
-    HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", DISABLE_VERSION_CHECK="1"
-)
+os.environ["DISABLE_VERSION_CHECK"] = "1"
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import realdata
-from parity import recording, rows
+from parity import recorder, recording, rows
+from parity.recorder import ALPACA, CHATS, ROWS, TOOLS
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-TARGET = ROOT / "fixtures" / "trainers" / "llamafactory-0.9.5"
-TEMPLATES = ROOT / "validator" / "lorads" / "trainers" / "llamafactory" / "templates.toml"
+TARGET = recorder.TRAINERS / "llamafactory-0.9.5"
+TEMPLATES = recorder.HERE.parent.parent / "validator" / "lorads" / "trainers" / "llamafactory" / "templates.toml"
 PACKAGES = ("llamafactory", "transformers", "tokenizers", "datasets", "torch")
-ROWS = 300
-DEFAULT_CUTOFF = 2048
-
-ALPACA = ("realdata:llamafactory/alpaca_en_demo.json", "realdata:llamafactory/alpaca_zh_demo.json")
-TOOLS = tuple(f"realdata:llamafactory/glaive_toolcall_{name}_demo.json" for name in ("en", "zh"))
-CHATS = (*TOOLS, *(f"realdata:llamafactory/{name}_demo.json" for name in ("dpo_zh", "dpo_en", "kto_en")))
 
 OPENAI_TAGS = {
     "role_tag": "role",
@@ -255,7 +240,6 @@ def everything() -> list[Case]:
 
 def edge_cases() -> list[Case]:
     """The small cases of ``edges_llamafactory.json``, written by hand: several over the same rows."""
-    found = json.loads((HERE / "edges_llamafactory.json").read_text(encoding="utf-8"))
     return [
         Case(
             f"edge-{edge['name']}",
@@ -265,7 +249,7 @@ def edge_cases() -> list[Case]:
             edge["tokenizers"],
             edge["settings"],
         )
-        for rows_, entry in found.items()
+        for rows_, entry in recorder.edges("edges_llamafactory.json").items()
         for edge in entry["cases"]
     ]
 
@@ -274,16 +258,10 @@ def lorads_templates() -> dict[str, Any]:
     return tomllib.loads(TEMPLATES.read_text(encoding="utf-8"))
 
 
-def pick(case: Case, held_out: bool) -> list[tuple[int, int, rows.Row]]:
-    """Source, row and training row of a case's rows. Cases over the same sources get the same rows."""
-    change = rows.transformation(case.transformation)
-    pool = [(s, r) for s, name in enumerate(case.sources) for r in range(len(recording.source_rows(name)))]
-    if case.transformation != "own":
-        random.Random("+".join(case.sources)).shuffle(pool)
-    made = [(s, r, change(recording.source_rows(case.sources[s])[r])) for s, r in pool]
-    fit = [(s, r, row) for s, r, row in made if row is not None]
-    if case.transformation != "own":
-        # Half of a small pool each, so that held-out rows are always other rows.
+def pick(case: Case, held_out: bool) -> list[recorder.Picked]:
+    """As ``recorder.pick``, but the halves are of what the transformation takes: of long conversations it is little."""
+    fit = recorder.transformed(case, recorder.places(case))
+    if not recorder.by_hand(case):
         size = min(ROWS, len(fit) // 2)
         fit = fit[size:] if held_out else fit[:size]
     return fit[: case.rows]
@@ -298,7 +276,7 @@ def arguments(case: Case) -> list[str]:
         elif name == "packing":
             found += ["--packing"]
         else:
-            found += ["--trainer-option", f"{name}={json.dumps(value) if isinstance(value, bool | None) else value}"]
+            found += recorder.trainer_option(name, value)
     for told in TOLD.get(case.info, []):
         found += ["--trainer-option", told]
     return found
@@ -325,7 +303,7 @@ def load_library() -> Library:
     return Library(registry, copy.deepcopy(registry))
 
 
-def record(case: Case, tokenizer_name: str, held_out: bool, library: Library) -> recording.Cell:
+def record(case: Case, tokenizer_name: str, held_out: bool, *, library: Library) -> recording.Cell:
     """One cell, through the real library."""
     from llamafactory.data import get_template_and_fix_tokenizer
     from llamafactory.hparams import DataArguments, ModelArguments
@@ -333,23 +311,15 @@ def record(case: Case, tokenizer_name: str, held_out: bool, library: Library) ->
     from transformers import Seq2SeqTrainingArguments
 
     picked = pick(case, held_out)
-    directory = realdata.asset_dir(f"tokenizers/{tokenizer_name}")
-    header: dict[str, Any] = {
-        "case": case.name,
-        "tokenizer": {
-            "name": tokenizer_name,
-            "sha256": hashlib.sha256((directory / "tokenizer.json").read_bytes()).hexdigest(),
-        },
-        "trainer": "llamafactory",
-        "versions": {package: version(package) for package in PACKAGES},
-        "settings": case.settings,
-        "dataset_info": INFO[case.info],
-        "arguments": arguments(case),
-        "template": None,
-        "transformation": case.transformation,
-        "sources": [{"name": name, "sha256": recording.source_sha256(name)} for name in case.sources],
-    }
-    cell = recording.Cell(header)
+    directory = recorder.tokenizer_directory(tokenizer_name)
+    header = recorder.header(
+        case,
+        trainer="llamafactory",
+        versions=recorder.versions(PACKAGES),
+        tokenizer=recorder.describe_file(tokenizer_name),
+        arguments=arguments(case),
+    )
+    header["dataset_info"] = INFO[case.info]
     library.reset()
     with tempfile.TemporaryDirectory() as folder:
         place = directory
@@ -365,22 +335,18 @@ def record(case: Case, tokenizer_name: str, held_out: bool, library: Library) ->
             module = load_tokenizer(model)
             template = get_template_and_fix_tokenizer(module["tokenizer"], data)
         except Exception as refusal:  # noqa: BLE001 - whatever stops a user is a fact to record
-            header["raises"] = f"{type(refusal).__name__}: {refusal}"[:300]
-            return cell
+            return recording.Cell({**header, "raises": recorder.said(refusal)})
         header["tokenizer"] |= {"class": type(module["tokenizer"]).__name__, "size": len(module["tokenizer"])}
         _write(folder, [row for _, _, row in picked], case)
         built = _row_by_row(model, data, template, module)
         sound = [i for i, figures in enumerate(built) if not figures.get("why", "").startswith("raises")]
         _write(folder, [picked[i][2] for i in sound], case)
         _check_whole([built[i] for i in sound], model, data, training, template, module)
-    for (source, index, _), figures in zip(picked, built, strict=True):
-        cell.rows.append({"source": source, "row": index, **_compact(figures)})
-    return cell
+    return recorder.cell(header, picked, map(_compact, built))
 
 
 def _write(folder: str, training_rows: list[rows.Row], case: Case) -> None:
-    with Path(folder, "rows.jsonl").open("w", encoding="utf-8") as out:
-        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in training_rows)
+    rows.write(Path(folder, "rows.jsonl"), training_rows)
     info = {"rows": {"file_name": "rows.jsonl", **INFO[case.info]}}
     Path(folder, "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
 
@@ -396,7 +362,7 @@ def _row_by_row(model: Any, data: Any, template: Any, module: dict[str, Any]) ->
     loaded = datasets.load_dataset("json", data_files=[file], split="train", cache_dir=f"{model.cache_dir}/first")
     convert = get_dataset_converter(attributes.formatting, attributes, data)
     processor = _get_dataset_processor(data, "sft", template, **module)
-    found = []
+    found: list[dict[str, Any]] = []
     for row in loaded:
         try:
             aligned = convert(row)
@@ -445,8 +411,7 @@ def _check_whole(
 def _compact(figures: dict[str, Any]) -> dict[str, Any]:
     if "why" in figures:
         return {"dropped": True, "why": figures["why"]}
-    trained = recording.spans(figures["ids"], figures["labels"])
-    return figures if trained is None else {"ids": figures["ids"], "on": trained}
+    return recorder.figures(figures["ids"], figures["labels"])
 
 
 def check_templates(registry: dict[str, Any]) -> None:
@@ -481,7 +446,7 @@ def check_templates(registry: dict[str, Any]) -> None:
         assistant = mine.get("assistant", ["{{content}}"] if efficient else ["{{content}}", {"special": "eos"}])
         tools = "default" if "tools" in mine else mine.get("tool_format", "default")
         is_format = isinstance(theirs.format_tools, ToolFormatter)
-        pairs = {
+        pairs: dict[str, tuple[Any, Any]] = {
             "user": (plain(theirs.format_user.slots), user),
             "assistant": (plain(theirs.format_assistant.slots), assistant),
             "system": (plain(theirs.format_system.slots), mine.get("system", ["{{content}}"])),
@@ -508,44 +473,16 @@ def check_templates(registry: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--held-out", type=Path, metavar="DIR", help="record other rows, into DIR")
-    parser.add_argument(
-        "--only", default="", help="only cases that start with one of these, comma separated; keep the others"
-    )
-    parser.add_argument("--tokenizer", choices=EVERY, help="record only this tokenizer's cells")
+    parser = recorder.parser(__doc__)
     parser.add_argument(
         "--everything", action="store_true", help="add the templates and tool formats that have no case"
     )
     options = parser.parse_args()
-
-    import datasets
-    import torch
-    import transformers
-
-    torch.set_num_threads(1)
-    datasets.disable_progress_bars()
-    transformers.logging.set_verbosity_error()
-    warnings.simplefilter("ignore")
+    recorder.quiet()
     library = load_library()
-    logging.disable(logging.WARNING)
     check_templates(library.registry)
-    cases = [*CASES, *([] if options.held_out else edge_cases()), *(everything() if options.everything else [])]
-    target = options.held_out or TARGET
-    target.mkdir(parents=True, exist_ok=True)
-    for tokenizer_name in [options.tokenizer] if options.tokenizer else EVERY:
-        file = target / f"{tokenizer_name}{recording.SUFFIX}"
-        cells = {cell.header["case"]: cell for cell in recording.read(file)} if options.only and file.exists() else {}
-        asked = [case for case in cases if tokenizer_name in case.tokenizers]
-        for case in asked:
-            if case.name.startswith(tuple(options.only.split(","))):
-                cell = cells[case.name] = record(case, tokenizer_name, bool(options.held_out), library)
-                kept = [row for row in cell.rows if "ids" in row]
-                tokens = sum(len(row["ids"]) for row in kept)
-                outcome = cell.header.get("raises") or f"{len(cell.rows)} rows, {len(kept)} kept, {tokens} tokens"
-                print(f"{cell.name}: {outcome}", flush=True)
-        if cells:
-            recording.write(file, [cells[case.name] for case in asked if case.name in cells])
+    cases = [*CASES, *edge_cases(), *(everything() if options.everything else [])]
+    recorder.run(options, TARGET, cases, partial(record, library=library))
 
 
 if __name__ == "__main__":

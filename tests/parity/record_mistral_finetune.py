@@ -16,29 +16,23 @@ recorded as dropped, with the name of the exception: its words may quote the row
 
 from __future__ import annotations
 
-import argparse
-import json
-import random
 import sys
 import tempfile
 import types
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from parity import recording, rows
+from parity import recorder, recording, rows
+from parity.recorder import ALPACA, CHATS, DRONE, ROWS, TOOLS
 
-HERE = Path(__file__).resolve().parent
-TARGET = HERE.parent.parent / "fixtures" / "trainers" / "mistral-finetune-2026.6"
+TARGET = recorder.TRAINERS / "mistral-finetune-2026.6"
 COMMIT = "1943535d8e6d46b2eb47de8b81df07fec3ca5c15"
 PACKAGES = ("mistral-common", "sentencepiece", "tiktoken", "pydantic", "jsonschema")
-ROWS = 300
 SEQ_LEN = 2048
 
 TOKENIZERS = {
@@ -51,14 +45,6 @@ V3 = ("mistral-v3", "mistral-v3-tekken")
 NOT_V1 = (*V3, "mistral-v2")
 EVERY = tuple(TOKENIZERS)
 
-ALPACA = ("realdata:llamafactory/alpaca_en_demo.json", "realdata:llamafactory/alpaca_zh_demo.json")
-CHATS = tuple(
-    f"realdata:llamafactory/{name}_demo.json"
-    for name in ("glaive_toolcall_en", "glaive_toolcall_zh", "dpo_zh", "dpo_en", "kto_en")
-)
-TOOLS = CHATS[:2]
-DRONE = ("asset:datasets/openai_drone_training_2024-06-17_fixed.jsonl",)
-
 
 @dataclass(frozen=True)
 class Case:
@@ -69,6 +55,7 @@ class Case:
     sources: Sequence[str]
     tokenizers: Sequence[str] = EVERY
     settings: dict[str, Any] = field(default_factory=dict)
+    rows: int = ROWS
 
 
 def _own(name: str, sources: Sequence[str], tokenizers: Sequence[str], case: str = "", **settings: Any) -> Case:
@@ -102,7 +89,6 @@ CASES = (
 
 def edge_cases() -> list[Case]:
     """The small cases of ``edges_mistral-finetune.json``, written by hand."""
-    found = json.loads((HERE / "edges_mistral-finetune.json").read_text(encoding="utf-8"))
     return [
         Case(
             f"edge-{name}",
@@ -111,21 +97,8 @@ def edge_cases() -> list[Case]:
             edge.get("tokenizers", EVERY),
             edge.get("settings", {}),
         )
-        for name, edge in found.items()
+        for name, edge in recorder.edges("edges_mistral-finetune.json").items()
     ]
-
-
-def pick(case: Case, held_out: bool) -> list[tuple[int, int, rows.Row]]:
-    """Source, row and training row of a case's rows. Cases over the same sources get the same rows."""
-    change = rows.transformation(case.transformation)
-    pool = [(s, r) for s, name in enumerate(case.sources) for r in range(len(recording.source_rows(name)))]
-    if case.transformation != "own":
-        random.Random("+".join(case.sources)).shuffle(pool)
-        # Half of a small pool each, so that held-out rows are always other rows.
-        size = min(ROWS, len(pool) // 2)
-        pool = pool[size : 2 * size + 40] if held_out else pool[:size]
-    made = [(s, r, change(recording.source_rows(case.sources[s])[r])) for s, r in pool]
-    return [(s, r, row) for s, r, row in made if row is not None][:ROWS]
 
 
 def stand_in() -> None:
@@ -143,7 +116,7 @@ def load(row: rows.Row, tokenizer: Any, chunk: bool, folder: Path) -> Any:
 
     instruct = "messages" in row or "interactions" in row
     path = folder / "train.jsonl"
-    path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    rows.write(path, [row])
     dataset._LOADED_DATASETS.clear()
     return dataset.maybe_load_local_dataset(
         path,
@@ -178,7 +151,7 @@ def figures(sample: Any, seq_len: int) -> dict[str, Any]:
     order = sorted(kept)
     ids = [sample.tokens[place] for place in order]
     labels = [sample.tokens[place] if place in trained else recording.MASKED for place in order]
-    return {"ids": ids, "on": recording.spans(ids, labels)}
+    return recorder.figures(ids, labels)
 
 
 def record(case: Case, tokenizer_name: str, held_out: bool) -> recording.Cell:
@@ -187,58 +160,38 @@ def record(case: Case, tokenizer_name: str, held_out: bool) -> recording.Cell:
 
     file = TOKENIZERS[tokenizer_name]
     tokenizer = MistralTokenizer.from_file(str(recording.source_path(file))).instruct_tokenizer
-    picked = pick(case, held_out)
+    picked = recorder.pick(case, held_out)
     seq_len = case.settings.get("seq_len", SEQ_LEN)
     chunk = case.settings.get("dynamic_chunk_fn_call", True)
     arguments = ["--trainer", "mistral-finetune", "--max-length", str(seq_len)]
     if not chunk:
-        arguments += ["--trainer-option", "dynamic_chunk_fn_call=false"]
-    cell = recording.Cell(
-        {
-            "case": case.name,
-            "tokenizer": {"name": tokenizer_name, "file": file, "sha256": recording.source_sha256(file)},
-            "trainer": "mistral-finetune",
-            "versions": {"mistral-finetune": COMMIT, **{package: version(package) for package in PACKAGES}},
-            "settings": case.settings,
-            "arguments": arguments,
-            "template": None,
-            "transformation": case.transformation,
-            "sources": [{"name": name, "sha256": recording.source_sha256(name)} for name in case.sources],
-        }
+        arguments += recorder.trainer_option("dynamic_chunk_fn_call", False)
+    header = recorder.header(
+        case,
+        trainer="mistral-finetune",
+        versions={"mistral-finetune": COMMIT, **recorder.versions(PACKAGES)},
+        tokenizer={"name": tokenizer_name, "file": file, "sha256": recording.source_sha256(file)},
+        arguments=arguments,
     )
+
+    def built(row: rows.Row) -> dict[str, Any]:
+        try:
+            return figures(load(row, tokenizer, chunk, Path(folder)), seq_len)
+        except Exception as stop:  # noqa: BLE001 - whatever stops a user is a fact to record
+            return {"dropped": True, "why": type(stop).__name__}
+
     with tempfile.TemporaryDirectory() as folder:
-        for source, index, row in picked:
-            try:
-                built = figures(load(row, tokenizer, chunk, Path(folder)), seq_len)
-            except Exception as stop:  # noqa: BLE001 - whatever stops a user is a fact to record
-                built = {"dropped": True, "why": type(stop).__name__}
-            cell.rows.append({"source": source, "row": index, **built})
-    return cell
+        return recorder.cell(header, picked, (built(row) for _, _, row in picked))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = recorder.parser(__doc__)
     parser.add_argument("--mistral-finetune", type=Path, metavar="DIR", required=True, help="a clone at the commit")
-    parser.add_argument("--held-out", type=Path, metavar="DIR", help="record other rows, into DIR")
-    parser.add_argument("--only", default="", help="record only the cases whose name starts with this, keep the others")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")
+    recorder.quiet()
     sys.path.insert(0, str(options.mistral_finetune))
     stand_in()
-    cases = [*CASES, *([] if options.held_out else edge_cases())]
-    target = options.held_out or TARGET
-    target.mkdir(parents=True, exist_ok=True)
-    for tokenizer_name in TOKENIZERS:
-        path = target / f"{tokenizer_name}{recording.SUFFIX}"
-        cells = {cell.header["case"]: cell for cell in recording.read(path)} if options.only and path.exists() else {}
-        asked = [case for case in cases if tokenizer_name in case.tokenizers]
-        for case in asked:
-            if case.name.startswith(options.only):
-                cell = cells[case.name] = record(case, tokenizer_name, bool(options.held_out))
-                kept = [row for row in cell.rows if "ids" in row]
-                tokens = sum(len(row["ids"]) for row in kept)
-                print(f"{cell.name}: {len(cell.rows)} rows, {len(kept)} kept, {tokens} tokens", flush=True)
-        recording.write(path, [cells[case.name] for case in asked if case.name in cells])
+    recorder.run(options, TARGET, [*CASES, *edge_cases()], record)
 
 
 if __name__ == "__main__":

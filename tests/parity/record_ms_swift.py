@@ -23,50 +23,27 @@ which takes longer than all the rest.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 import tempfile
 import uuid
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from importlib.metadata import version
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-os.environ.update(
-    HF_HUB_OFFLINE="1",
-    HF_DATASETS_OFFLINE="1",
-    TOKENIZERS_PARALLELISM="false",
-    CUDA_VISIBLE_DEVICES="",
-    LOG_LEVEL="ERROR",
-)
+os.environ.update(CUDA_VISIBLE_DEVICES="", LOG_LEVEL="ERROR")
 os.environ.setdefault("MODELSCOPE_CACHE", tempfile.mkdtemp(prefix="ms-swift-"))
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import random
+from parity import recorder, recording, rows
+from parity.recorder import ALPACA, CHATS, ROWS, TOOLS
 
-import realdata
-from parity import recording, rows
-from parity.record_trl import describe_tokenizer
-
-HERE = Path(__file__).resolve().parent
-TARGET = HERE.parent.parent / "fixtures" / "trainers" / "ms-swift-4.6"
+TARGET = recorder.TRAINERS / "ms-swift-4.6"
 PACKAGES = ("ms-swift", "transformers", "tokenizers", "datasets", "torch", "jinja2")
-ROWS = 300
-TOKENIZERS = (
-    *("deepseek-coder", "deepseek-v3", "qwen3", "qwen2.5", "gpt-oss", "tinyllama", "phi-3", "mistral-v0.1", "smollm2"),
-)
-ALPACA = ("realdata:llamafactory/alpaca_en_demo.json", "realdata:llamafactory/alpaca_zh_demo.json")
-CHATS = tuple(
-    f"realdata:llamafactory/{name}_demo.json"
-    for name in ("glaive_toolcall_en", "glaive_toolcall_zh", "dpo_zh", "dpo_en", "kto_en")
-)
-TOOLS = CHATS[:2]
 SETTINGS_OF_PT = {"use_chat_template": False, "loss_scale": "all"}
 
 
@@ -82,6 +59,10 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
     aside: str = ""
     rows: int = ROWS
+
+    @property
+    def tokenizers(self) -> tuple[str]:
+        return (self.tokenizer,)
 
 
 def _cases() -> list[Case]:
@@ -193,13 +174,12 @@ def _cases() -> list[Case]:
     # a short run of the templates whose tokens these tokenizers don't have: their texts are tokenized all the same
     others = (
         *("llama3", "llama3_2", "gemma", "gemma3_text", "phi4", "yi_coder", "internlm2", "minicpm", "minicpm5", "qwq"),
-        *("numina", "ziya", "xverse", "orion", "sus", "codefuse", "moonlight", "kimi_k2", "ling", "ling2", "ring2"),
+        *("numina", "ziya", "xverse", "orion", "sus", "moonlight", "kimi_k2", "ling", "ling2", "ring2"),
         *("ring2_5", "wizardlm2", "baichuan", "chatglm2", "olmoe_0924", "mimo_rl", "minimind", "nemotron_h"),
         *("minicpm5_2b", "qwen2_5_math", "qwen3_coder", "qwq_preview"),
     )
-    found += [Case(f"other-{name}", llama, name, own("thinking"), rows=12) for name in others if name != "codefuse"]
-    edges = json.loads((HERE / "edges_ms_swift.json").read_text(encoding="utf-8"))
-    for name, edge in edges.items():
+    found += [Case(f"other-{name}", llama, name, own("thinking"), rows=12) for name in others]
+    for name, edge in recorder.edges("edges_ms_swift.json").items():
         source = f"parity:edges_ms_swift.json#{name}"
         found += [
             Case(f"edge-{name}", tokenizer, template, "own", (source,), edge.get("settings", {}), edge.get("aside", ""))
@@ -211,82 +191,59 @@ def _cases() -> list[Case]:
 CASES = _cases()
 
 
-def pick(case: Case, held_out: bool) -> list[tuple[int, int, rows.Row]]:
-    """Source, row and training row of a case's rows, as ``record_trl.pick`` takes them."""
-    change = rows.transformation(case.transformation)
-    pool = [(s, r) for s, name in enumerate(case.sources) for r in range(len(recording.source_rows(name)))]
-    if case.transformation != "own":
-        random.Random("+".join(case.sources)).shuffle(pool)
-        # Half of a small pool each, so that held-out rows are always other rows.
-        size = min(case.rows, len(pool) // 2)
-        pool = pool[size : 2 * size + 40] if held_out else pool[:size]
-    made = [(s, r, change(recording.source_rows(case.sources[s])[r])) for s, r in pool]
-    return [(s, r, row) for s, r, row in made if row is not None][: case.rows]
-
-
 def arguments(case: Case) -> list[str]:
     """What the settings are called on lorads' command line."""
-    found = ["--trainer", "ms-swift@4.6", "--trainer-option", f"template={case.template}"]
+    found = ["--trainer", "ms-swift@4.6", *recorder.trainer_option("template", case.template)]
     for name, value in case.settings.items():
         if name == "max_length":
             found += ["--max-length", str(value)]
         elif name == "packing":
             found.append("--packing")
         else:
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            found += ["--trainer-option", f"{name}={text}"]
+            found += recorder.trainer_option(name, value)
     if case.template in ("gpt_oss", "llama3_2", "mistral_2501"):
-        found += ["--trainer-option", f"today={date.today().isoformat()}"]
+        found += recorder.trainer_option("today", date.today().isoformat())
     return found
 
 
-def model_directory(folder: Path, tokenizer: str) -> tuple[Path, Any]:
-    """The tokenizer's files and a tiny model, as a user has them on disk."""
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+@cache
+def model_directory(tokenizer: str) -> tuple[tempfile.TemporaryDirectory[str], Path, Any]:
+    """The tokenizer's files and a tiny model, as a user has them on disk, and the tokenizer."""
+    from transformers import AutoTokenizer
 
-    directory = folder / "model"
+    folder = tempfile.TemporaryDirectory()
+    directory = Path(folder.name, "model")
     directory.mkdir()
-    for file in realdata.asset_dir(f"tokenizers/{tokenizer}").iterdir():
+    for file in recorder.tokenizer_directory(tokenizer).iterdir():
         if file.name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
             (directory / file.name).write_bytes(file.read_bytes())
     loaded = AutoTokenizer.from_pretrained(directory)
-    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    config = LlamaConfig(vocab_size=len(loaded), num_key_value_heads=1, max_position_embeddings=131072, **size)
-    LlamaForCausalLM(config).save_pretrained(directory)
-    return directory, loaded
+    recorder.tiny_llama(loaded, max_position_embeddings=131072).save_pretrained(directory)
+    return folder, directory, loaded
 
 
-def record(case: Case, directory: Path, tokenizer: Any, held_out: bool) -> recording.Cell:
+def record(case: Case, name: str, held_out: bool) -> recording.Cell:
     """One cell, through the real trainer."""
-    picked = pick(case, held_out)
-    header: dict[str, Any] = {
-        "case": case.name,
-        "tokenizer": describe_tokenizer(case.tokenizer, tokenizer),
-        "trainer": "ms-swift",
-        "versions": {package: version(package) for package in PACKAGES},
-        "settings": {"template": case.template, **case.settings},
-        "arguments": arguments(case),
-        "template": None,
-        "transformation": case.transformation,
-        "sources": [{"name": name, "sha256": recording.source_sha256(name)} for name in case.sources],
-    }
-    if case.aside:
-        header["aside"] = case.aside
-    cell = recording.Cell(header)
+    picked = recorder.pick(case, held_out)
+    _, directory, tokenizer = model_directory(name)
+    header = recorder.header(
+        case,
+        trainer="ms-swift",
+        versions=recorder.versions(PACKAGES),
+        tokenizer=recorder.describe_tokenizer(name, tokenizer),
+        arguments=arguments(case),
+        settings={"template": case.template, **case.settings},
+        aside=case.aside,
+    )
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "train.jsonl")
-        with data.open("w", encoding="utf-8") as out:
-            for number, (_, _, row) in enumerate(picked):
-                out.write(json.dumps({**row, "channel": str(number)}, ensure_ascii=False) + "\n")
+        rows.write(data, ({**row, "channel": str(number)} for number, (_, _, row) in enumerate(picked)))
         try:
             built = _built(case, directory, data, Path(folder))
         except Exception as refusal:  # noqa: BLE001 - whatever stops a user is a fact to record
-            header["raises"] = f"{type(refusal).__name__}: {refusal}"[:300]
-            return cell
-    for position, (source, index, _) in enumerate(picked):
-        figures = {"dropped": True} if position not in built else _figures(*built[position])
-        cell.rows.append({"source": source, "row": index, **figures})
-    return cell
+            return recording.Cell({**header, "raises": recorder.said(refusal)})
+    kept = {position: recorder.figures(*row) for position, row in built.items()}
+    return recorder.cell(header, picked, (kept.get(position, {"dropped": True}) for position in range(len(picked))))
 
 
 def _built(case: Case, directory: Path, data: Path, folder: Path) -> dict[int, tuple[list[int], list[int]]]:
@@ -335,42 +292,13 @@ def _packed(sft: Any, rows_: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _figures(ids: list[int], labels: list[int]) -> dict[str, Any]:
-    trained = recording.spans(ids, labels)
-    return {"ids": ids, "labels": labels} if trained is None else {"ids": ids, "on": trained}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--held-out", type=Path, metavar="DIR", help="record other rows, into DIR")
-    parser.add_argument("--only", default="", help="record only the cases whose name starts with this, keep the others")
-    parser.add_argument("--tokenizers", default=",".join(TOKENIZERS), help="record only these, with commas between")
-    options = parser.parse_args()
-
+    options = recorder.parser(__doc__).parse_args()
+    recorder.quiet()
     import datasets
-    import torch
 
-    torch.set_num_threads(1)
-    datasets.disable_progress_bars()
     datasets.fingerprint.Hasher.hash = staticmethod(lambda value: uuid.uuid4().hex[:16])
-    warnings.simplefilter("ignore")
-    target = options.held_out or TARGET
-    target.mkdir(parents=True, exist_ok=True)
-    for name in options.tokenizers.split(","):
-        file = target / f"{name}{recording.SUFFIX}"
-        cells = {cell.header["case"]: cell for cell in recording.read(file)} if file.exists() else {}
-        asked = [case for case in CASES if case.tokenizer == name]
-        with tempfile.TemporaryDirectory() as folder:
-            directory, tokenizer = model_directory(Path(folder), name)
-            for case in asked:
-                if not case.name.startswith(options.only) or (options.held_out and case.transformation == "own"):
-                    continue
-                cell = cells[case.name] = record(case, directory, tokenizer, bool(options.held_out))
-                kept = [row for row in cell.rows if "ids" in row]
-                tokens = sum(len(row["ids"]) for row in kept)
-                outcome = cell.header.get("raises") or f"{len(cell.rows)} rows, {len(kept)} kept, {tokens} tokens"
-                print(f"{cell.name}: {outcome}", flush=True)
-        recording.write(file, [cells[case.name] for case in asked if case.name in cells])
+    recorder.run(options, TARGET, CASES, record)
 
 
 if __name__ == "__main__":

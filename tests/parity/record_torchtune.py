@@ -22,39 +22,25 @@ ids of the vocabulary at hand. The ``hf`` variants are model tokenizers as a use
 
 from __future__ import annotations
 
-import argparse
 import base64
 import contextlib
-import hashlib
 import io
 import json
-import os
-import random
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import realdata
-from parity import recording, rows
+from parity import recorder, recording, rows
+from parity.recorder import ALPACA, CHATS, LONG, ROWS
 
-HERE = Path(__file__).resolve().parent
-TARGET = HERE.parent.parent / "fixtures" / "trainers" / "torchtune-0.6.1"
+TARGET = recorder.TRAINERS / "torchtune-0.6.1"
 PACKAGES = ("torchtune", "tokenizers", "sentencepiece", "tiktoken", "datasets", "torch", "regex")
-ROWS = 300
-ALPACA = ("realdata:llamafactory/alpaca_en_demo.json", "realdata:llamafactory/alpaca_zh_demo.json")
-CHATS = tuple(
-    f"realdata:llamafactory/{name}_demo.json"
-    for name in ("glaive_toolcall_en", "glaive_toolcall_zh", "dpo_zh", "dpo_en", "kto_en")
-)
-WEB = ("realdata:llamafactory/c4_demo.jsonl", *CHATS)
 
 LLAMA3_NAMES = ("begin_of_text", "end_of_text", "start_header_id", "end_header_id", "eom_id", "eot_id", "python_tag")
 LLAMA3_IDS = {
@@ -88,13 +74,19 @@ class Case:
     max_seq_len: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     rows: int = ROWS
+    variant: Variant | None = None
+    """The one that it is recorded for: see ``bound``."""
+
+    @property
+    def tokenizers(self) -> Sequence[str]:
+        return [self.variant.tokenizer] if self.variant else []
 
 
 # Tokenizers
 
 
 def model_of(name: str) -> Any:
-    return json.loads((realdata.asset_dir(f"tokenizers/{name}") / "tokenizer.json").read_text(encoding="utf-8"))
+    return json.loads((recorder.tokenizer_directory(name) / "tokenizer.json").read_text(encoding="utf-8"))
 
 
 def template_of(wanted: Any) -> Any:
@@ -196,7 +188,7 @@ def qwen(builder: str, named: bool = False) -> Callable[[str, Path, int | None, 
 
         build = {"qwen2": qwen2_tokenizer, "qwen2_5": qwen2_5_tokenizer}[builder]
         chosen = None if template == "default" else setting_of(template)
-        path = str(realdata.asset_dir(f"tokenizers/{name}") / "tokenizer.json") if named else None
+        path = str(recorder.tokenizer_directory(name) / "tokenizer.json") if named else None
         files = bpe_files(name, folder)
         return build(**files, special_tokens_path=path, max_seq_len=limit, prompt_template=chosen)
 
@@ -213,7 +205,7 @@ def base_of(name: str) -> Any:
         ) -> list[int]:
             return list(super().encode(text, add_bos=add_bos, add_eos=add_eos))
 
-    folder = realdata.asset_dir(f"tokenizers/{name}")
+    folder = recorder.tokenizer_directory(name)
     return Base(str(folder / "tokenizer.json"), tokenizer_config_json_path=str(folder / "tokenizer_config.json"))
 
 
@@ -253,13 +245,13 @@ FEWER = SMALL | {
 }
 
 
-def _options(*pairs: str) -> list[str]:
-    return [part for pair in pairs for part in ("--trainer-option", pair)]
+def _options(**options: str) -> list[str]:
+    return [part for name, value in options.items() for part in recorder.trainer_option(name, value)]
 
 
 def _llama3_options(name: str) -> list[str]:
     ids = ",".join(f"{token}={number}" for token, number in llama3_ids(name).items())
-    return _options("tokenizer_style=llama3", f"special_tokens={ids}")
+    return _options(tokenizer_style="llama3", special_tokens=ids)
 
 
 VARIANTS = (
@@ -269,10 +261,10 @@ VARIANTS = (
     Variant("mistral", "mistral-v0.1", sentencepiece("mistral"), leaves_out=SMALL),
     Variant("phi3", "phi-3", sentencepiece("phi3"), leaves_out=SMALL - {"chat-parts"}),
     Variant("qwen2_5", "qwen3", qwen("qwen2_5"), leaves_out=frozenset({"sharegpt-edges", "text-long"})),
-    Variant("qwen2", "qwen3", qwen("qwen2"), _options("tokenizer_style=qwen2")),
+    Variant("qwen2", "qwen3", qwen("qwen2"), _options(tokenizer_style="qwen2")),
     Variant(
         *("qwen2_5-path", "qwen3", qwen("qwen2_5", named=True)),
-        _options("tokenizer_style=qwen2_5", "special_tokens_path=true"),
+        _options(tokenizer_style="qwen2_5", special_tokens_path="true"),
     ),
     Variant("llama3", "deepseek-coder", llama3, _llama3_options("deepseek-coder"), CHATS_ONCE),
     Variant("llama3", "gpt-oss", llama3, _llama3_options("gpt-oss"), FEWER),
@@ -280,11 +272,11 @@ VARIANTS = (
     Variant("hf", "deepseek-v3", hf_llama2, leaves_out=SMALL | {"tags"}),
     Variant(
         *("hf-llama2", "tinyllama", hf_llama2),
-        _options("tokenizer_style=llama2", "base_tokenizer=huggingface", "prompt_template=null"),
+        _options(tokenizer_style="llama2", base_tokenizer="huggingface", prompt_template="null"),
     ),
     Variant(
         *("hf-llama3", "deepseek-coder", hf_llama3),
-        [*_llama3_options("deepseek-coder"), *_options("base_tokenizer=huggingface")],
+        [*_llama3_options("deepseek-coder"), *_options(base_tokenizer="huggingface")],
     ),
 )
 MAIN = ("llama2", "mistral", "phi3", "qwen2_5", "llama3", "hf")
@@ -327,7 +319,7 @@ CASES = (
     Case("sharegpt", "sharegpt", "sharegpt", CHATS, MAIN),
     Case("sharegpt-edges", "sharegpt", "torchtune/sharegpt-edges", CHATS, FEW),
     Case("text", "text", "text", variants=MAIN),
-    Case("text-long", "text", "text-long", WEB, (*FEW, "hf"), 512),
+    Case("text-long", "text", "text-long", LONG, (*FEW, "hf"), 512),
     Case("text-edges", "text", "torchtune/text-edges"),
     Case("text-64", "text", "torchtune/text-edges", variants=MAIN, max_seq_len=64),
     Case("text-no-eos", "text", "text", variants=FEW, settings={"add_eos": False}),
@@ -355,21 +347,15 @@ CASES = (
 )
 
 
+def bound() -> Iterator[Case]:
+    """Every case under each of its tokenizer classes."""
+    for variant in VARIANTS:
+        for case in CASES:
+            if (not case.variants or variant.name in case.variants) and case.name not in variant.leaves_out:
+                yield replace(case, name=f"{variant.name}-{case.name}", variant=variant)
+
+
 # Rows
-
-
-def pick(case: Case, held_out: bool) -> list[tuple[int, int, rows.Row]]:
-    """Source, row and training row of a case's rows. Cases over the same sources get the same rows."""
-    change = rows.transformation(case.transformation)
-    pool = [(s, r) for s, name in enumerate(case.sources) for r in range(len(recording.source_rows(name)))]
-    if not case.name.startswith("edge-"):
-        random.Random("+".join(case.sources)).shuffle(pool)
-        # Half of a small pool each, so that held-out rows are always other rows.
-        size = min(case.rows, len(pool) // 2)
-        pool = pool[size : 2 * size + 40] if held_out else pool[:size]
-    made = [(s, r, change(recording.source_rows(case.sources[s])[r])) for s, r in pool]
-    fit = [(s, r, row) for s, r, row in made if row is not None]
-    return fit[: case.rows]
 
 
 def arguments(case: Case, variant: Variant) -> list[str]:
@@ -381,13 +367,12 @@ def arguments(case: Case, variant: Variant) -> list[str]:
     if settings.pop("packed", False):
         given.append("--packing")
     if "template" in settings:
-        template = settings.pop("template")
-        given += _options(f"prompt_template={'null' if template is None else template}")
+        given += recorder.trainer_option("prompt_template", settings.pop("template"))
     if "column_map" in settings:
         columns = ",".join(f"{name}={column}" for name, column in settings.pop("column_map").items())
-        given += _options("dataset=instruct", f"column_map={columns}")
+        given += _options(dataset="instruct", column_map=columns)
     for name, value in settings.items():
-        given += _options(f"{name}={str(value).lower() if isinstance(value, bool) else value}")
+        given += recorder.trainer_option(name, value)
     return given
 
 
@@ -429,41 +414,33 @@ def unpacked(packs: Any, lengths: Sequence[int]) -> list[tuple[list[int], list[i
     return out
 
 
-def record(case: Case, variant: Variant, held_out: bool) -> recording.Cell:
-    picked = pick(case, held_out)
-    name = variant.tokenizer
-    content = (realdata.asset_dir(f"tokenizers/{name}") / "tokenizer.json").read_bytes()
-    header = {
-        "case": f"{variant.name}-{case.name}",
-        "tokenizer": {"name": name, "sha256": hashlib.sha256(content).hexdigest()},
-        "trainer": "torchtune",
-        "versions": {package: version(package) for package in PACKAGES},
-        "settings": {"builder": case.builder, "max_seq_len": case.max_seq_len, **case.settings},
-        "arguments": arguments(case, variant),
-        "template": None,
-        "transformation": case.transformation,
-        "sources": [{"name": source, "sha256": recording.source_sha256(source)} for source in case.sources],
-    }
-    cell = recording.Cell(header)
+def record(case: Case, name: str, held_out: bool) -> recording.Cell:
+    """One cell, through the real library."""
+    variant = case.variant
+    assert variant is not None, "a case is recorded for a tokenizer class"
+    picked = recorder.pick(case, held_out)
+    header = recorder.header(
+        case,
+        trainer="torchtune",
+        versions=recorder.versions(PACKAGES),
+        tokenizer=recorder.describe_file(name),
+        arguments=arguments(case, variant),
+        settings={"builder": case.builder, "max_seq_len": case.max_seq_len, **case.settings},
+    )
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         data = Path(folder, "train.jsonl")
-        with data.open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for _, _, row in picked)
+        rows.write(data, (row for _, _, row in picked))
         try:
             tokenizer = variant.make(name, Path(folder), case.max_seq_len, case.settings.get("template", "default"))
             dataset = build(case, tokenizer, data)
         except Exception as refusal:  # noqa: BLE001 - whatever stops a user is a fact to record
-            header["raises"] = f"{type(refusal).__name__}: {refusal}"[:300]
-            return cell
+            return recording.Cell({**header, "raises": recorder.said(refusal)})
         if case.settings.get("packed"):
             lengths = [len(row["tokens"]) for row in dataset.ds]
-            figures = [_figures(ids, labels) for ids, labels in unpacked(dataset, lengths)]
+            built = [_figures(ids, labels) for ids, labels in unpacked(dataset, lengths)]
         else:
-            figures = [_row(dataset, i) for i in range(len(dataset))]
-    assert len(figures) == len(picked), "a dataset of torchtune has every row"
-    for (source, index, _), figure in zip(picked, figures, strict=True):
-        cell.rows.append({"source": source, "row": index, **figure})
-    return cell
+            built = [_row(dataset, i) for i in range(len(dataset))]
+    return recorder.cell(header, picked, built)
 
 
 def _row(dataset: Any, index: int) -> dict[str, Any]:
@@ -475,49 +452,16 @@ def _row(dataset: Any, index: int) -> dict[str, Any]:
 
 
 def _figures(tokens: Sequence[Any], targets: Sequence[Any]) -> dict[str, Any]:
-    ids, labels = [int(token) for token in tokens], [int(label) for label in targets]
-    trained = recording.spans(ids, labels)
-    return {"ids": ids, "labels": labels} if trained is None else {"ids": ids, "on": trained}
+    return recorder.figures([int(token) for token in tokens], [int(label) for label in targets])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--held-out", type=Path, metavar="DIR", help="record other rows, into DIR")
-    parser.add_argument("--only", default="", help="record only the cases whose name starts with this, keep the others")
-    parser.add_argument("--tokenizer", default="", help="record only for this tokenizer")
-    options = parser.parse_args()
-
-    import datasets
-    import torch
-
-    torch.set_num_threads(1)
-    datasets.disable_progress_bars()
-    target = options.held_out or TARGET
-    target.mkdir(parents=True, exist_ok=True)
-    for name in dict.fromkeys(variant.tokenizer for variant in VARIANTS):
-        if options.tokenizer not in ("", name):
-            continue
-        file = target / f"{name}{recording.SUFFIX}"
-        cells = {cell.header["case"]: cell for cell in recording.read(file)} if options.only and file.exists() else {}
-        asked: list[str] = []
-        for variant in VARIANTS:
-            for case in CASES:
-                edge = case.name.startswith("edge-")
-                if variant.tokenizer != name or (case.variants and variant.name not in case.variants):
-                    continue
-                if case.name in variant.leaves_out:
-                    continue
-                if edge and options.held_out:
-                    continue
-                full = f"{variant.name}-{case.name}"
-                asked.append(full)
-                if full.startswith(options.only) or case.name.startswith(options.only):
-                    cell = cells[full] = record(case, variant, bool(options.held_out))
-                    kept = [row for row in cell.rows if "ids" in row]
-                    tokens = sum(len(row["ids"]) for row in kept)
-                    outcome = cell.header.get("raises") or f"{len(cell.rows)} rows, {len(kept)} kept, {tokens} tokens"
-                    print(f"{cell.name}: {outcome}", flush=True)
-        recording.write(file, [cells[case] for case in asked if case in cells])
+    options = recorder.parser(__doc__).parse_args()
+    recorder.quiet()
+    # a case may be asked for under all of its classes
+    asked = options.only.split(",")
+    options.only = ",".join([*asked, *(f"{variant.name}-{name}" for variant in VARIANTS for name in asked)])
+    recorder.run(options, TARGET, bound(), record)
 
 
 if __name__ == "__main__":

@@ -11,46 +11,25 @@ the same rows, unpacked.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
-import logging
-import os
-import random
 import sys
 import tempfile
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from functools import cache
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import realdata
-from parity import recording, rows
+from parity import recorder, recording, rows
+from parity.recorder import ALPACA, BRACKETS, CHATS, DRONE, LONG, ROWS, TOOLS
+from parity.recorder import CHATML as OURS
 
-HERE = Path(__file__).resolve().parent
-TARGET = HERE.parent.parent / "fixtures" / "trainers" / "trl-1.16"
+TARGET = recorder.TRAINERS / "trl-1.16"
 PACKAGES = ("trl", "transformers", "tokenizers", "datasets", "torch", "jinja2")
-ROWS = 300
 EVERY = ("deepseek-coder", "qwen3", "tinyllama")
-TOKENIZERS = (*EVERY, "gpt-oss")
-
-ALPACA = ("realdata:llamafactory/alpaca_en_demo.json", "realdata:llamafactory/alpaca_zh_demo.json")
-CHATS = tuple(
-    f"realdata:llamafactory/{name}_demo.json"
-    for name in ("glaive_toolcall_en", "glaive_toolcall_zh", "dpo_zh", "dpo_en", "kto_en")
-)
-LONG = ("realdata:llamafactory/c4_demo.jsonl", *CHATS)
-TOOLS = CHATS[:2]
 
 
 @dataclass(frozen=True)
@@ -68,8 +47,6 @@ class Case:
     """Why the cell decides nothing."""
 
 
-OURS = "parity:chatml_generation.jinja"
-BRACKETS = "parity:bracket_generation.jinja"
 LAGUNA = "asset:templates/poolside-Laguna-XS.2.jinja"
 ASSISTANT = {"assistant_only_loss": True}
 
@@ -170,7 +147,7 @@ CASES = (
     Case("tools-strings", "tools-strings", TOOLS, ("qwen3",)),
     Case("tools-prompt-completion", "tools-prompt-completion", TOOLS, ("qwen3",)),
     Case("tools-bfcl", "bfcl", ("asset:datasets/bfcl_v4_multiple.jsonl",), ("qwen3",)),
-    Case("tools-openai", "openai-tools", ("asset:datasets/openai_drone_training_2024-06-17_fixed.jsonl",), ("qwen3",)),
+    Case("tools-openai", "openai-tools", DRONE, ("qwen3",)),
     Case("assistant-only", "messages-system", ALPACA, EVERY, ASSISTANT, OURS),
     Case("assistant-only-multi-turn", "multi-turn", CHATS, EVERY, ASSISTANT, OURS),
     Case("assistant-only-brackets", "multi-turn", CHATS, EVERY, ASSISTANT, BRACKETS),
@@ -199,7 +176,6 @@ CASES = (
 
 def edge_cases() -> list[Case]:
     """The small cases of ``edges.json``, written by hand."""
-    found = json.loads((HERE / "edges.json").read_text(encoding="utf-8"))
     return [
         Case(
             f"edge-{name}",
@@ -210,61 +186,13 @@ def edge_cases() -> list[Case]:
             edge.get("template"),
             aside=edge.get("aside", ""),
         )
-        for name, edge in found.items()
+        for name, edge in recorder.edges("edges.json").items()
     ]
 
 
-def pick(case: Case, held_out: bool) -> list[tuple[int, int, rows.Row]]:
-    """Source, row and training row of a case's rows. Cases over the same sources get the same rows."""
-    change = rows.transformation(case.transformation)
-    pool = [(s, r) for s, name in enumerate(case.sources) for r in range(len(recording.source_rows(name)))]
-    if case.transformation != "own":
-        random.Random("+".join(case.sources)).shuffle(pool)
-        # Half of a small pool each, so that held-out rows are always other rows.
-        size = min(case.rows, len(pool) // 2)
-        pool = pool[size : 2 * size + 40] if held_out else pool[:size]
-    made = [(s, r, change(recording.source_rows(case.sources[s])[r])) for s, r in pool]
-    fit = [(s, r, row) for s, r, row in made if row is not None]
-    return fit[: case.rows]
-
-
-def tokenizer_directory(name: str) -> Path:
-    return realdata.asset_dir(f"tokenizers/{name}")
-
-
-@cache
-def _loaded(name: str) -> tuple[Any, dict[str, Any]]:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory(name))
-    return tokenizer, {part: getattr(tokenizer, part) for part in ("chat_template", "pad_token")}
-
-
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer as it is loaded; what a cell changes in it is put back."""
-    tokenizer, parts = _loaded(name)
-    for part, value in parts.items():
-        setattr(tokenizer, part, value)
-    return tokenizer
-
-
-@cache
-def describe_tokenizer(name: str, tokenizer: Any) -> dict[str, Any]:
-    """Name, sha256 of the file, the class that transformers chose, and whether it left the file's pipeline as it is."""
-    content = (tokenizer_directory(name) / "tokenizer.json").read_bytes()
-    ours, theirs = json.loads(content), json.loads(tokenizer.backend_tokenizer.to_str())
-    parts = ("normalizer", "pre_tokenizer")
-    return {
-        "name": name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "class": type(tokenizer).__name__,
-        "changed": {part: theirs.get(part) for part in parts if theirs.get(part) != ours.get(part)},
-    }
-
-
-def arguments_of(settings: dict[str, Any]) -> list[str]:
+def arguments_of(settings: dict[str, Any], trainer: str = "trl") -> list[str]:
     """The options of ``lorads tokenize`` that mean the settings of SFTConfig."""
-    arguments = ["--trainer", "trl"]
+    arguments = ["--trainer", trainer]
     if "max_length" in settings:
         arguments += ["--max-length", str(settings["max_length"] or "none")]
     if settings.get("assistant_only_loss"):
@@ -275,47 +203,29 @@ def arguments_of(settings: dict[str, Any]) -> list[str]:
         arguments += ["--packing"]
     for name in ("truncation_mode", "packing_strategy", "padding_free", "eos_token"):
         if name in settings:
-            arguments += ["--trainer-option", f"{name}={_written(settings[name])}"]
+            arguments += recorder.trainer_option(name, settings[name])
     return arguments
 
 
-def _written(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, bool) else str(value)
-
-
-def record(case: Case, tokenizer_name: str, held_out: bool) -> recording.Cell:
+def record(case: Case, name: str, held_out: bool) -> recording.Cell:
     """One cell, through the real trainer."""
-    from transformers import AutoTokenizer
-
-    picked = pick(case, held_out)
-    if "eos_token" in case.settings:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory(tokenizer_name))
-    else:
-        tokenizer = load_tokenizer(tokenizer_name)
-    header = {
-        "case": case.name,
-        "tokenizer": describe_tokenizer(tokenizer_name, tokenizer),
-        "trainer": "trl",
-        "versions": {package: version(package) for package in PACKAGES},
-        "settings": case.settings,
-        "template": case.template and {"name": case.template, "sha256": recording.source_sha256(case.template)},
-        "transformation": case.transformation,
-        "sources": [{"name": name, "sha256": recording.source_sha256(name)} for name in case.sources],
-        "arguments": arguments_of(case.settings),
-    }
-    if case.aside:
-        header["aside"] = case.aside
-    if (case.template is None and tokenizer_name in DATED) or case.template in DATED:
-        header["date"] = date.today().isoformat()
-    cell = recording.Cell(header)
+    picked = recorder.pick(case, held_out)
+    tokenizer = recorder.load_tokenizer(name, fresh="eos_token" in case.settings)
+    header = recorder.header(
+        case,
+        trainer="trl",
+        versions=recorder.versions(PACKAGES),
+        tokenizer=recorder.describe_tokenizer(name, tokenizer),
+        arguments=arguments_of(case.settings),
+        template=case.template,
+        aside=case.aside,
+        dated=(case.template or name) in DATED,
+    )
     try:
         built = _build(case, tokenizer, [row for _, _, row in picked])
     except Exception as refusal:  # noqa: BLE001 - whatever stops a user is a fact to record
-        header["raises"] = f"{type(refusal).__name__}: {refusal}"[:300]
-        return cell
-    for position, (source, index, _) in enumerate(picked):
-        cell.rows.append({"source": source, "row": index, **_figures(built.get(position))})
-    return cell
+        return recording.Cell({**header, "raises": recorder.said(refusal)})
+    return recorder.cell(header, picked, (_figures(built.get(position)) for position in range(len(picked))))
 
 
 def _build(case: Case, tokenizer: Any, training_rows: list[rows.Row]) -> dict[int, dict[str, Any]]:
@@ -337,26 +247,18 @@ def _build(case: Case, tokenizer: Any, training_rows: list[rows.Row]) -> dict[in
 
 
 def _trainer(case: Case, tokenizer: Any, training_rows: list[rows.Row], settings: dict[str, Any]) -> Any:
-    import datasets
-    from transformers import LlamaConfig, LlamaForCausalLM
     from trl import SFTConfig, SFTTrainer
 
-    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=1, **size))
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder, "train.jsonl")
-        with data.open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in training_rows)
         settings = {"max_length": 1024, **settings}
         if case.template:
             settings["chat_template_path"] = str(recording.source_path(case.template))
-        arguments = SFTConfig(output_dir=folder, report_to=[], use_cpu=True, bf16=False, **settings)
-        # held in memory: the folder goes
-        dataset = datasets.load_dataset(
-            "json", data_files=str(data), split="train", cache_dir=f"{folder}/cache", keep_in_memory=True
+        return SFTTrainer(
+            model=recorder.tiny_llama(tokenizer),
+            args=SFTConfig(output_dir=folder, report_to=[], use_cpu=True, bf16=False, **settings),
+            train_dataset=recorder.load_rows(training_rows, folder, numbered=True),
+            processing_class=tokenizer,
         )
-        dataset = dataset.add_column("parity_row", list(range(len(dataset))))
-        return SFTTrainer(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer)
 
 
 def unpacked(whole: dict[int, dict[str, Any]], trainer: Any, settings: dict[str, Any]) -> dict[int, dict[str, Any]]:
@@ -405,51 +307,13 @@ def _take(documents: list[list[int]], alone: list[int]) -> list[int]:
 
 
 def _figures(row: dict[str, Any] | None) -> dict[str, Any]:
-    if row is None:
-        return {"dropped": True}
-    ids, labels = list(row["input_ids"]), list(row["labels"])
-    trained = recording.spans(ids, labels)
-    return {"ids": ids, "labels": labels} if trained is None else {"ids": ids, "on": trained}
-
-
-def quiet() -> None:
-    """One thread, no progress bars, no warnings."""
-    import datasets
-    import torch
-    import transformers
-
-    torch.set_num_threads(1)
-    datasets.disable_progress_bars()
-    transformers.logging.set_verbosity_error()
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+    return {"dropped": True} if row is None else recorder.figures(list(row["input_ids"]), list(row["labels"]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--held-out", type=Path, metavar="DIR", help="record other rows, into DIR")
-    parser.add_argument("--only", default="", help="record only the cases whose name starts so, keep the others: A,B…")
-    options = parser.parse_args()
-
-    quiet()
-    cases = [*CASES, *([] if options.held_out else edge_cases())]
-    target = options.held_out or TARGET
-    target.mkdir(parents=True, exist_ok=True)
-    for tokenizer_name in TOKENIZERS:
-        file = target / f"{tokenizer_name}{recording.SUFFIX}"
-        cells = {cell.header["case"]: cell for cell in recording.read(file)} if options.only and file.exists() else {}
-        asked = [case for case in cases if tokenizer_name in case.tokenizers]
-        made = False
-        for case in asked:
-            if case.name.startswith(tuple(options.only.split(","))):
-                cell = cells[case.name] = record(case, tokenizer_name, bool(options.held_out))
-                kept = [row for row in cell.rows if "ids" in row]
-                tokens = sum(len(row["ids"]) for row in kept)
-                outcome = cell.header.get("raises") or f"{len(cell.rows)} rows, {len(kept)} kept, {tokens} tokens"
-                print(f"{cell.name}: {outcome}", flush=True)
-                made = True
-        if made:
-            recording.write(file, [cells[case.name] for case in asked if case.name in cells])
+    options = recorder.parser(__doc__).parse_args()
+    recorder.quiet()
+    recorder.run(options, TARGET, [*CASES, *edge_cases()], record)
 
 
 if __name__ == "__main__":

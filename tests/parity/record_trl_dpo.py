@@ -7,24 +7,21 @@ with the chosen answer, the second the one with the rejected. Labels are the ids
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from parity import record_trl, recording
+from parity import recorder, recording
+from parity.recorder import ALPACA, ROWS
 
-TARGET = Path(__file__).resolve().parent.parent.parent / "fixtures" / "trainers" / "trl-dpo-1.16"
-ALPACA = record_trl.ALPACA
+TARGET = recorder.TRAINERS / "trl-dpo-1.16"
+PACKAGES = ("trl", "transformers", "tokenizers", "datasets", "torch", "jinja2")
 PAIRS = ("realdata:llamafactory/dpo_zh_demo.json", "realdata:llamafactory/dpo_en_demo.json")
 EVERY = ("deepseek-coder", "qwen3", "tinyllama")
 KEEP_END = {"max_length": 96, "truncation_mode": "keep_end"}
@@ -34,12 +31,11 @@ KEEP_END = {"max_length": 96, "truncation_mode": "keep_end"}
 class Case:
     name: str
     transformation: str
-    sources: tuple[str, ...] = ALPACA
-    tokenizers: tuple[str, ...] = EVERY
+    sources: Sequence[str] = ALPACA
+    tokenizers: Sequence[str] = EVERY
     settings: dict[str, Any] = field(default_factory=dict)
     answer: str = "chosen"
-    template: str | None = None
-    rows: int = record_trl.ROWS
+    rows: int = ROWS
 
 
 CASES = (
@@ -58,76 +54,53 @@ CASES = (
 
 
 def arguments_of(case: Case) -> list[str]:
-    arguments = ["--trainer", "trl-dpo", "--trainer-option", f"answer={case.answer}"]
+    arguments = ["--trainer", "trl-dpo", *recorder.trainer_option("answer", case.answer)]
     if "max_length" in case.settings:
         arguments += ["--max-length", str(case.settings["max_length"])]
     if "truncation_mode" in case.settings:
-        arguments += ["--trainer-option", f"truncation_mode={case.settings['truncation_mode']}"]
+        arguments += recorder.trainer_option("truncation_mode", case.settings["truncation_mode"])
     return arguments
 
 
 def record(case: Case, name: str, held_out: bool) -> recording.Cell:
-    import datasets
-    from transformers import LlamaConfig, LlamaForCausalLM
     from trl import DPOConfig, DPOTrainer
 
-    picked = record_trl.pick(case, held_out)  # type: ignore[arg-type]
-    tokenizer = record_trl.load_tokenizer(name)
-    header = {
-        "case": case.name,
-        "tokenizer": record_trl.describe_tokenizer(name, tokenizer),
-        "trainer": "trl-dpo",
-        "versions": {package: version(package) for package in record_trl.PACKAGES},
-        "settings": case.settings,
-        "template": None,
-        "transformation": case.transformation,
-        "sources": [{"name": name, "sha256": recording.source_sha256(name)} for name in case.sources],
-        "arguments": arguments_of(case),
-    }
-    cell = recording.Cell(header)
-    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    config = LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=1, **size)
-    model, reference = LlamaForCausalLM(config), LlamaForCausalLM(config)
+    picked = recorder.pick(case, held_out)
+    tokenizer = recorder.load_tokenizer(name)
+    header = recorder.header(
+        case,
+        trainer="trl-dpo",
+        versions=recorder.versions(PACKAGES),
+        tokenizer=recorder.describe_tokenizer(name, tokenizer),
+        arguments=arguments_of(case),
+    )
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder, "train.jsonl")
-        with data.open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for _, _, row in picked)
-        arguments = DPOConfig(output_dir=folder, report_to=[], use_cpu=True, bf16=False, **case.settings)
-        dataset = datasets.load_dataset("json", data_files=str(data), split="train", cache_dir=f"{folder}/cache")
-        dataset = dataset.add_column("parity_row", list(range(len(dataset))))
         trainer = DPOTrainer(
-            model=model, ref_model=reference, args=arguments, train_dataset=dataset, processing_class=tokenizer
+            model=recorder.tiny_llama(tokenizer),
+            ref_model=recorder.tiny_llama(tokenizer),
+            args=DPOConfig(output_dir=folder, report_to=[], use_cpu=True, bf16=False, **case.settings),
+            train_dataset=recorder.load_rows((row for _, _, row in picked), folder, numbered=True),
+            processing_class=tokenizer,
         )
         built = {int(row["parity_row"]): trainer.data_collator([row]) for row in trainer.train_dataset}
     which = 1 if case.answer == "rejected" else 0
-    for position, (source, index, _) in enumerate(picked):
-        batch = built.get(position)
-        figures: dict[str, Any] = {"dropped": True}
-        if batch is not None:
-            real = batch["attention_mask"][which].bool()
-            ids = batch["input_ids"][which][real].tolist()
-            mask = batch["completion_mask"][which][real].tolist()
-            labels = [token if bit else -100 for token, bit in zip(ids, mask, strict=True)]
-            figures = {"ids": ids, "on": recording.spans(ids, labels)}
-        cell.rows.append({"source": source, "row": index, **figures})
-    return cell
+    return recorder.cell(header, picked, (_figures(built.get(position), which) for position in range(len(picked))))
+
+
+def _figures(batch: Any, which: int) -> dict[str, Any]:
+    if batch is None:
+        return {"dropped": True}
+    real = batch["attention_mask"][which].bool()
+    ids = batch["input_ids"][which][real].tolist()
+    mask = batch["completion_mask"][which][real].tolist()
+    labels = [token if bit else recording.MASKED for token, bit in zip(ids, mask, strict=True)]
+    return recorder.figures(ids, labels)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--held-out", type=Path, metavar="DIR", help="record other rows, into DIR")
-    options = parser.parse_args()
-    record_trl.quiet()
-    target = options.held_out or TARGET
-    target.mkdir(parents=True, exist_ok=True)
-    for name in EVERY:
-        cells = []
-        for case in CASES:
-            if name in case.tokenizers:
-                cells.append(record(case, name, bool(options.held_out)))
-                kept = sum("ids" in row for row in cells[-1].rows)
-                print(f"{cells[-1].name}: {len(cells[-1].rows)} rows, {kept} kept", flush=True)
-        recording.write(target / f"{name}{recording.SUFFIX}", cells)
+    options = recorder.parser(__doc__).parse_args()
+    recorder.quiet()
+    recorder.run(options, TARGET, CASES, record)
 
 
 if __name__ == "__main__":

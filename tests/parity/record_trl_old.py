@@ -13,24 +13,21 @@ puts each row through the trainer's collator by itself. A row at which the colla
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from parity import record_trl, recording, rows
+from parity import record_trl, recorder, recording, rows
+from parity.recorder import ALPACA, CHATS, ROWS
+from parity.recorder import CHATML as OURS
 
-FIXTURES = Path(__file__).resolve().parent.parent.parent / "fixtures" / "trainers"
-ALPACA, CHATS, OURS = record_trl.ALPACA, record_trl.CHATS, record_trl.OURS
 TOKENIZERS = ("qwen3", "gpt-oss", "tinyllama", "deepseek-coder")
 CHATTY = ("qwen3", "deepseek-coder")
 QUESTION, ANSWER = "### Question:\n", "### Response:\n"
@@ -44,12 +41,12 @@ class Case:
 
     name: str
     transformation: str
-    sources: tuple[str, ...] = ALPACA
-    tokenizers: tuple[str, ...] = TOKENIZERS
+    sources: Sequence[str] = ALPACA
+    tokenizers: Sequence[str] = TOKENIZERS
     settings: dict[str, Any] = field(default_factory=dict)
     template: str | None = None
     markers: dict[str, str] = field(default_factory=dict)
-    rows: int = record_trl.ROWS
+    rows: int = ROWS
 
 
 # transformers 4.57 loads TinyLlama's tokenizer in its legacy way, which shows behind control tokens alone
@@ -72,9 +69,11 @@ BOTH = (
 )
 ONLY = {
     "0.17.0": (
-        Case("markers", "trl/marked", ALPACA, ("qwen3", "tinyllama"), {}, None, {"response": ANSWER}),
-        Case("markers-40", "trl/marked", ALPACA, ("qwen3",), {"max_length": 40}, None, {"response": ANSWER}),
-        Case("markers-both", "trl/marked", ALPACA, ("qwen3",), {}, None, {"response": ANSWER, "instruction": QUESTION}),
+        Case("markers", "trl/marked", ALPACA, ("qwen3", "tinyllama"), {}, markers={"response": ANSWER}),
+        Case("markers-40", "trl/marked", ALPACA, ("qwen3",), {"max_length": 40}, markers={"response": ANSWER}),
+        Case(
+            "markers-both", "trl/marked", ALPACA, ("qwen3",), {}, markers={"response": ANSWER, "instruction": QUESTION}
+        ),
         Case(
             *("markers-chat", "multi-turn", CHATS, ("qwen3",), SHORT, OURS),
             {"response": "<|im_start|>assistant\n", "instruction": "<|im_start|>user\n"},
@@ -108,73 +107,52 @@ ONLY = {
 
 
 def arguments_of(case: Case) -> list[str]:
-    settings = case.settings
-    arguments = ["--trainer", f"trl@{'.'.join(version('trl').split('.')[:2])}"]
-    if "max_length" in settings:
-        arguments += ["--max-length", str(settings["max_length"] or "none")]
-    if settings.get("assistant_only_loss"):
-        arguments += ["--train-on", "assistant"]
-    elif "completion_only_loss" in settings:
-        arguments += ["--train-on", "completion" if settings["completion_only_loss"] else "all"]
-    if settings.get("packing"):
-        arguments += ["--packing"]
+    arguments = record_trl.arguments_of(case.settings, f"trl@{release()}")
     for name in ("response", "instruction"):
         if name in case.markers:
             arguments += [f"--{name}-marker", case.markers[name]]
-    own = {name: settings[name] for name in ("packing_strategy", "padding_free", "eos_token") if name in settings}
     if "pad_token" in case.markers:
-        own["pad_token"] = case.markers["pad_token"]
-    if version("trl").startswith("0.24"):
-        own["transformers"] = version("transformers").partition(".")[0]
-    for name, value in own.items():
-        arguments += ["--trainer-option", f"{name}={json.dumps(value) if isinstance(value, bool) else value}"]
+        arguments += recorder.trainer_option("pad_token", case.markers["pad_token"])
+    if release() == "0.24":
+        arguments += recorder.trainer_option("transformers", version("transformers").partition(".")[0])
     return arguments
 
 
-def record(case: Case, name: str, held_out: bool) -> recording.Cell:
-    from transformers import AutoTokenizer
+def release() -> str:
+    return version("trl").rpartition(".")[0]
 
-    picked = record_trl.pick(case, held_out)  # type: ignore[arg-type]
-    if "eos_token" in case.settings:
-        tokenizer = AutoTokenizer.from_pretrained(record_trl.tokenizer_directory(name))
-    else:
-        tokenizer = record_trl.load_tokenizer(name)
-    suffix = ".transformers-5" if version("transformers").startswith("5") else ""
-    header = {
-        "case": case.name + suffix,
-        "tokenizer": record_trl.describe_tokenizer(name, tokenizer),
-        "trainer": f"trl@{version('trl')}",
-        "versions": {package: version(package) for package in record_trl.PACKAGES},
-        "settings": {**case.settings, **case.markers},
-        "template": case.template and {"name": case.template, "sha256": recording.source_sha256(case.template)},
-        "transformation": case.transformation,
-        "sources": [{"name": name, "sha256": recording.source_sha256(name)} for name in case.sources],
-        "arguments": arguments_of(case),
-    }
-    cell = recording.Cell(header)
+
+def record(case: Case, name: str, held_out: bool) -> recording.Cell:
+    picked = recorder.pick(case, held_out)
+    tokenizer = recorder.load_tokenizer(name, fresh="eos_token" in case.settings)
+    header = recorder.header(
+        case,
+        trainer=f"trl@{version('trl')}",
+        versions=recorder.versions(record_trl.PACKAGES),
+        tokenizer=recorder.describe_tokenizer(name, tokenizer),
+        arguments=arguments_of(case),
+        settings={**case.settings, **case.markers},
+        template=case.template,
+    )
     training_rows = [row for _, _, row in picked]
     try:
         if case.settings.get("packing"):
             alone = {key: value for key, value in case.settings.items() if "packing" not in key}
             whole = _fed(_trainer(case, tokenizer, training_rows, {**alone, "max_length": None}))
-            strategy = case.settings.get("packing_strategy", "bfd" if version("trl") == "0.24.0" else "wrapped")
+            strategy = case.settings.get("packing_strategy", "bfd" if release() == "0.24" else "wrapped")
             packed = _trainer(case, tokenizer, training_rows, case.settings)
             built = record_trl.unpacked(whole, packed, {**case.settings, "packing_strategy": strategy})
         else:
             built = _fed(_trainer(case, tokenizer, training_rows, case.settings))
     except Exception as refusal:  # noqa: BLE001 - whatever stops a user is a fact to record
-        header["raises"] = f"{type(refusal).__name__}: {refusal}".partition("\n")[0][:300]
-        return cell
-    for position, (source, index, _) in enumerate(picked):
-        row = built.get(position)
-        figures: dict[str, Any] = {"dropped": True}
-        if row is not None and "why" in row:
-            figures["why"] = row["why"]
-        elif row is not None:
-            spans = recording.spans(row["input_ids"], row["labels"])
-            figures = {"ids": row["input_ids"], **({"labels": row["labels"]} if spans is None else {"on": spans})}
-        cell.rows.append({"source": source, "row": index, **figures})
-    return cell
+        return recording.Cell({**header, "raises": recorder.said(refusal).partition("\n")[0]})
+    return recorder.cell(header, picked, (_figures(built.get(position)) for position in range(len(picked))))
+
+
+def _figures(row: dict[str, Any] | None) -> dict[str, Any]:
+    if row is None or "why" in row:
+        return {"dropped": True, **(row or {})}
+    return recorder.figures(row["input_ids"], row["labels"])
 
 
 def _fed(trainer: Any) -> dict[int, dict[str, Any]]:
@@ -188,7 +166,7 @@ def _fed(trainer: Any) -> dict[int, dict[str, Any]]:
         try:
             batch = trainer.data_collator([features])
         except Exception as stop:  # noqa: BLE001 - a row at which the run stops
-            built[int(row["parity_row"])] = {"why": f"{type(stop).__name__}: {stop}"[:120]}
+            built[int(row["parity_row"])] = {"why": recorder.said(stop, 120)}
             continue
         ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
         assert ids == row["input_ids"]
@@ -197,12 +175,8 @@ def _fed(trainer: Any) -> dict[int, dict[str, Any]]:
 
 
 def _trainer(case: Case, tokenizer: Any, training_rows: list[rows.Row], settings: dict[str, Any]) -> Any:
-    import datasets
     import trl
-    from transformers import LlamaConfig, LlamaForCausalLM
 
-    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=1, **size))
     if case.template:
         tokenizer.chat_template = recording.source_path(case.template).read_text(encoding="utf-8")
     collator = None
@@ -213,53 +187,40 @@ def _trainer(case: Case, tokenizer: Any, training_rows: list[rows.Row], settings
             case.markers["response"], case.markers.get("instruction"), tokenizer=tokenizer
         )
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder, "train.jsonl")
-        with data.open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in training_rows)
-        arguments = trl.SFTConfig(
-            output_dir=folder, report_to=[], use_cpu=True, bf16=False, **{"max_length": 1024, **settings}
-        )
-        dataset = datasets.load_dataset(
-            "json", data_files=str(data), split="train", cache_dir=f"{folder}/cache", keep_in_memory=True
-        )
-        dataset = dataset.add_column("parity_row", list(range(len(dataset))))
+        settings = {"max_length": 1024, **settings}
         return trl.SFTTrainer(
-            model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer, data_collator=collator
+            model=recorder.tiny_llama(tokenizer),
+            args=trl.SFTConfig(output_dir=folder, report_to=[], use_cpu=True, bf16=False, **settings),
+            train_dataset=recorder.load_rows(training_rows, folder, numbered=True),
+            processing_class=tokenizer,
+            data_collator=collator,
         )
+
+
+def cases_here() -> list[Case]:
+    """The cases of the versions at hand: of transformers 5.0 only what differs, under names of its own."""
+    cases = [*BOTH, *ONLY[version("trl")]]
+    if not version("transformers").startswith("5"):
+        return cases
+    return [
+        replace(
+            case,
+            name=f"{case.name}.transformers-5",
+            tokenizers=[name for name in case.tokenizers if name != "deepseek-coder"],
+        )
+        for case in cases
+        if "completion" in case.transformation or case.name in ("text", "messages")
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--held-out", type=Path, metavar="DIR", help="record other rows, into DIR")
-    parser.add_argument("--only", default="", help="record only the cases whose name starts with this, keep the others")
-    options = parser.parse_args()
-    record_trl.quiet()
-    installed = version("trl")
-    folder = f"trl-{'.'.join(installed.split('.')[:2])}"
-    five = version("transformers").startswith("5")
-    target = (options.held_out or FIXTURES) / folder
-    target.mkdir(parents=True, exist_ok=True)
-    cases = [*BOTH, *ONLY[installed]]
-    if five:
-        # of transformers 5.0 only what differs
-        cases = [case for case in cases if "completion" in case.transformation or case.name in ("text", "messages")]
-    for name in TOKENIZERS:
-        file = target / f"{name}{recording.SUFFIX}"
-        # one file for both transformers: their rows are the same
-        known = {cell.header["case"]: cell for cell in recording.read(file)} if file.exists() else {}
-        made: dict[str, recording.Cell] = {}
-        for case in cases:
-            if (
-                name in case.tokenizers
-                and case.name.startswith(options.only)
-                and not (five and name == "deepseek-coder")
-            ):
-                cell = record(case, name, bool(options.held_out))
-                kept = sum("ids" in row for row in cell.rows)
-                print(f"{cell.name}: {cell.header.get('raises') or f'{len(cell.rows)} rows, {kept} kept'}", flush=True)
-                made[cell.header["case"]] = cell
-        if made:
-            recording.write(file, [*{**known, **made}.values()])
+    options = recorder.parser(__doc__).parse_args()
+    recorder.quiet()
+    folder = f"trl-{release()}"
+    if options.held_out:
+        options.held_out /= folder
+    # one file for both transformers: their rows are the same
+    recorder.run(options, recorder.TRAINERS / folder, cases_here(), record, keep=True)
 
 
 if __name__ == "__main__":

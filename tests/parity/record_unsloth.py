@@ -1,6 +1,6 @@
 """Records what Unsloth really builds.
 
-    python tests/parity/record_unsloth.py [--older] [--held-out DIR] [--only CASES] [--tokenizer NAME]
+    python tests/parity/record_unsloth.py [--older] [--held-out DIR] [--only CASES] [--tokenizers NAMES]
 
 Needs ``$LORADS_ASSETS`` for the tokenizers and an environment of its own (Python 3.11, CPU)::
 
@@ -32,36 +32,26 @@ Cases with packing are run twice: the plain run tells which row a piece of a pac
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 import os
 import sys
 import tempfile
 import types
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import date
-from functools import cache
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TQDM_DISABLE="1")
-os.environ.update(UNSLOTH_ALLOW_CPU="1", UNSLOTH_IS_PRESENT="1", UNSLOTH_DATASET_NUM_PROC="0")
+os.environ.update(TQDM_DISABLE="1", UNSLOTH_ALLOW_CPU="1", UNSLOTH_IS_PRESENT="1", UNSLOTH_DATASET_NUM_PROC="0")
 os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", tempfile.mkdtemp(prefix="unsloth_compiled_"))
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from parity import recording
-from parity.record_trl import ALPACA, CHATS, LONG, TOOLS, describe_tokenizer, pick, tokenizer_directory
+from parity import recorder, recording, rows
+from parity.recorder import ALPACA, CHATS, LONG, ROWS, TOOLS
 
-HERE = Path(__file__).resolve().parent
-TARGET = HERE.parent.parent / "fixtures" / "trainers"
 PACKAGES = ("unsloth", "unsloth_zoo", "trl", "transformers", "tokenizers", "datasets", "torch", "jinja2")
-ROWS = 300
 MAX_LENGTH = 2048
 EVERY = ("deepseek-coder", "qwen3", "tinyllama")
 BYTE_LEVEL = ("deepseek-coder", "qwen3")
@@ -186,7 +176,7 @@ FILE_AS_IT_IS = ["--config", "tests/parity/load_as_file.toml"]
 
 def edge_cases() -> Iterator[Case]:
     """The small cases of ``edges_unsloth.json``, written by hand."""
-    for name, edge in json.loads((HERE / "edges_unsloth.json").read_text(encoding="utf-8")).items():
+    for name, edge in recorder.edges("edges_unsloth.json").items():
         yield Case(
             f"edge-{name}",
             "own",
@@ -211,21 +201,20 @@ def arguments_of(case: Case, tokenizer: str, older: bool) -> list[str]:
                 out += [f"--{option}-marker", case.responses[name]]
         for name in ("force_match", "mask_out_tokens"):
             if name in case.responses:
-                out += ["--trainer-option", f"{name}={json.dumps(case.responses[name])}"]
+                out += recorder.trainer_option(name, case.responses[name])
     if "completion_only_loss" in case.settings:
         out += ["--train-on", "completion" if case.settings["completion_only_loss"] else "all"]
     if case.settings.get("packing"):
         out.append("--packing")
     for name in ("truncation_mode", "padding_free"):
         if name in case.settings:
-            value = case.settings[name]
-            out += ["--trainer-option", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+            out += recorder.trainer_option(name, case.settings[name])
     if case.template == "none":
         out += ["--chat-template", "none"]
     if older and tokenizer != "qwen3":
         out += FILE_AS_IT_IS
     if case.formatting and case.transformation.startswith("messages") and not older:
-        out += ["--trainer-option", "formatting_func=true"]
+        out += recorder.trainer_option("formatting_func", True)
     return out
 
 
@@ -259,7 +248,7 @@ def older_unsloth() -> tuple[Any, Callable[..., Any]]:
 @cache
 def load_tokenizer(name: str, older: bool) -> tuple[Any, str]:
     """The tokenizer and its own chat template."""
-    directory = str(tokenizer_directory(name))
+    directory = str(recorder.tokenizer_directory(name))
     if older:
         from transformers import AutoTokenizer
 
@@ -297,14 +286,10 @@ class Survivors:
         Dataset.filter = self._filter
 
 
-def run(case: Case, tokenizer: Any, data: Path, folder: str, older: bool) -> tuple[list[int], Any]:
+def run(case: Case, tokenizer: Any, training_rows: list[rows.Row], folder: str, older: bool) -> tuple[list[int], Any]:
     """The rows that are left, and the trainer."""
-    import datasets
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     trl, train_on_responses_only = older_unsloth() if older else unsloth()
-    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=1, **size))
+    model = recorder.tiny_llama(tokenizer)
     length = {"max_seq_length": case.max_length} if older else {}
     if not older:
         model.max_seq_length = case.max_length
@@ -322,7 +307,7 @@ def run(case: Case, tokenizer: Any, data: Path, folder: str, older: bool) -> tup
             many = found if found and isinstance(found[0], list) else [found]
             return [tokenizer.apply_chat_template(messages, tokenize=False) for messages in many]
 
-    dataset = datasets.load_dataset("json", data_files=str(data), split="train", cache_dir=f"{folder}/cache")
+    dataset = recorder.load_rows(training_rows, folder)
     with Survivors(len(dataset)) as survivors:
         trainer = trl.SFTTrainer(
             model=model,
@@ -336,10 +321,13 @@ def run(case: Case, tokenizer: Any, data: Path, folder: str, older: bool) -> tup
     return survivors.rows, trainer
 
 
-def built(case: Case, tokenizer: Any, data: Path, folder: str, older: bool) -> dict[int, tuple[list[int], list[int]]]:
+def built(
+    case: Case, tokenizer: Any, training_rows: list[rows.Row], folder: str, older: bool
+) -> dict[int, tuple[list[int], list[int]]]:
     """Ids and labels of the rows that are left."""
-    plain = Case(**{**case.__dict__, "settings": {**case.settings, "packing": False}}) if is_packed(case) else case
-    left, trainer = run(plain, tokenizer, data, folder, older)
+    packing = case.settings.get("packing")
+    plain = replace(case, settings={**case.settings, "packing": False}) if packing else case
+    left, trainer = run(plain, tokenizer, training_rows, folder, older)
     out = {}
     for row, example in zip(left, trainer.train_dataset, strict=True):
         ids = list(example["input_ids"])
@@ -350,18 +338,18 @@ def built(case: Case, tokenizer: Any, data: Path, folder: str, older: bool) -> d
             assert seen[1:] == labels[1:], (seen, labels)
             assert seen[0] in (-100, labels[0]), (seen, labels)
         out[row] = ids, labels
-    return packed(case, tokenizer, data, folder, out) if is_packed(case) else out
-
-
-def is_packed(case: Case) -> bool:
-    return bool(case.settings.get("packing"))
+    return packed(case, tokenizer, training_rows, folder, out) if packing else out
 
 
 def packed(
-    case: Case, tokenizer: Any, data: Path, folder: str, plain: dict[int, tuple[list[int], list[int]]]
+    case: Case,
+    tokenizer: Any,
+    training_rows: list[rows.Row],
+    folder: str,
+    plain: dict[int, tuple[list[int], list[int]]],
 ) -> dict[int, tuple[list[int], list[int]]]:
     """What becomes of each row inside its pack. Rows of the same ids have the same labels there."""
-    _, trainer = run(case, tokenizer, data, folder, older=False)
+    _, trainer = run(case, tokenizer, training_rows, folder, older=False)
     assert trainer.args.packing
     pieces: dict[tuple[int, ...], list[list[int]]] = defaultdict(list)
     for example in trainer.train_dataset:
@@ -377,101 +365,51 @@ def packed(
     return found
 
 
-def record(case: Case, name: str, held_out: bool, older: bool) -> recording.Cell:
+def record(case: Case, name: str, held_out: bool, *, older: bool) -> recording.Cell:
     """One cell, through the real trainer."""
-    picked = pick(case, held_out)
+    picked = recorder.pick(case, held_out)
     (older_unsloth if older else unsloth)()
-    tokenizer, tokenizer.chat_template = load_tokenizer(name, older)
-    if case.template == "none":
-        tokenizer.chat_template = None
-    elif case.template:
-        tokenizer.chat_template = recording.source_path(case.template).read_text(encoding="utf-8")
-    template = None
-    if case.template and case.template != "none":
-        template = {"name": case.template, "sha256": recording.source_sha256(case.template)}
-    packages = PACKAGES[2:] if older else PACKAGES
-    header = {
-        "case": case.name,
-        "tokenizer": describe_tokenizer(name, tokenizer),
-        "trainer": "unsloth@2025.3" if older else "unsloth",
-        "versions": {**({"unsloth_zoo": "2025.3.16"} if older else {}), **{p: version(p) for p in packages}},
-        "settings": {
+    tokenizer, chat_template = load_tokenizer(name, older)
+    template = None if case.template == "none" else case.template
+    if template:
+        chat_template = recording.source_path(template).read_text(encoding="utf-8")
+    tokenizer.chat_template = None if case.template == "none" else chat_template
+    versions = recorder.versions(PACKAGES[2:] if older else PACKAGES)
+    header = recorder.header(
+        case,
+        trainer="unsloth@2025.3" if older else "unsloth",
+        versions={**versions, "unsloth_zoo": "2025.3.16"} if older else versions,
+        tokenizer=recorder.describe_tokenizer(name, tokenizer),
+        arguments=arguments_of(case, name, older),
+        settings={
             "max_length": case.max_length,
             **case.settings,
             **({} if case.responses is None else {"train_on_responses_only": case.responses}),
             **({"formatting_func": "apply_chat_template"} if case.formatting else {}),
         },
-        "template": template,
-        "transformation": case.transformation,
-        "sources": [{"name": source, "sha256": recording.source_sha256(source)} for source in case.sources],
-        "arguments": arguments_of(case, name, older),
-    }
-    if name == "gpt-oss" and case.template is None:
-        # Its template writes the day.
-        header["date"] = date.today().isoformat()
-    if case.aside:
-        header["aside"] = case.aside
-    cell = recording.Cell(header)
+        template=template,
+        aside=case.aside,
+        dated=name == "gpt-oss" and case.template is None,
+    )
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder, "train.jsonl")
-        with data.open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for _, _, row in picked)
         try:
-            rows_built = built(case, tokenizer, data, folder, older)
+            found = built(case, tokenizer, [row for _, _, row in picked], folder, older)
         except AssertionError:
             raise
         except Exception as refusal:  # noqa: BLE001 - whatever stops a user is a fact to record
-            header["raises"] = f"{type(refusal).__name__}: {refusal}"[:300]
-            return cell
-    for position, (source, index, _) in enumerate(picked):
-        figures: dict[str, Any] = {"dropped": True}
-        if position in rows_built:
-            ids, labels = rows_built[position]
-            trained = recording.spans(ids, labels)
-            figures = {"ids": ids, "labels": labels} if trained is None else {"ids": ids, "on": trained}
-        cell.rows.append({"source": source, "row": index, **figures})
-    return cell
+            return recording.Cell({**header, "raises": recorder.said(refusal)})
+    kept = {position: recorder.figures(*row) for position, row in found.items()}
+    return recorder.cell(header, picked, (kept.get(position, {"dropped": True}) for position in range(len(picked))))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = recorder.parser(__doc__)
     parser.add_argument("--older", action="store_true", help="record unsloth_zoo 2025.3.16")
-    parser.add_argument("--held-out", type=Path, metavar="DIR", help="record other rows, into DIR")
-    parser.add_argument("--only", default="", help="record only the cases whose name starts with this, keep the others")
-    parser.add_argument(
-        "--tokenizer", action="append", choices=ALL, help="record only these tokenizers, keep the others"
-    )
     options = parser.parse_args()
-    older = options.older
-
-    import datasets
-    import torch
-
-    torch.set_num_threads(1)
-    datasets.disable_progress_bars()
-    (older_unsloth if older else unsloth)()
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    cases = [*OLDER_CASES] if older else [*CASES, *([] if options.held_out else edge_cases())]
-    target = options.held_out or TARGET / ("unsloth-2025.3" if older else "unsloth-2026.10")
-    target.mkdir(parents=True, exist_ok=True)
-    for name in options.tokenizer or ALL:
-        asked = [case for case in cases if name in case.tokenizers]
-        if not any(case.name.startswith(options.only) for case in asked):
-            continue
-        file = target / f"{name}{recording.SUFFIX}"
-        cells = {cell.header["case"]: cell for cell in recording.read(file)} if options.only and file.exists() else {}
-        for case in asked:
-            if case.name.startswith(options.only):
-                cell = cells[case.name] = record(case, name, bool(options.held_out), older)
-                kept = [row for row in cell.rows if "ids" in row]
-                tokens = sum(len(row["ids"]) for row in kept)
-                outcome = cell.header.get("raises") or f"{len(cell.rows)} rows, {len(kept)} kept, {tokens} tokens"
-                print(f"{cell.name}: {outcome}", file=sys.stderr, flush=True)
-        recording.write(file, [cells[case.name] for case in asked if case.name in cells])
+    recorder.quiet()
+    cases = OLDER_CASES if options.older else (*CASES, *edge_cases())
+    target = recorder.TRAINERS / ("unsloth-2025.3" if options.older else "unsloth-2026.10")
+    recorder.run(options, target, cases, partial(record, older=options.older))
 
 
 if __name__ == "__main__":

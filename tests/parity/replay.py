@@ -54,6 +54,10 @@ class Outcome:
     differences: list[str] = field(default_factory=list)
 
     @property
+    def counts(self) -> bool:
+        return not (self.skipped or self.refused or self.aside)
+
+    @property
     def agrees(self) -> bool:
         return not self.failed and self.ids == self.labels == self.kept and self.drops == self.rows
 
@@ -108,8 +112,7 @@ def built_by_lorads(cell: recording.Cell, folder: Path) -> dict[int, dict[str, A
     from lorads.cli import cli
 
     data, out = folder / "data.jsonl", folder / "out.jsonl"
-    with data.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in training_rows(cell))
+    rows.write(data, training_rows(cell))
     with _today(cell.header.get("date")):
         result = CliRunner().invoke(cli, command(cell, data, out))
     if result.exit_code != 0 or not out.exists():
@@ -175,15 +178,16 @@ def _difference(recorded: dict[str, Any], mine: dict[str, Any] | None) -> str:
 
 def replay(cell: recording.Cell) -> Outcome:
     """One cell through lorads. Never raises for what lorads or the data do: the outcome says it."""
+    aside = cell.header.get("aside", "")
     if "raises" in cell.header:
-        return Outcome(cell.name, refused=cell.header["raises"])
+        return Outcome(cell.name, refused=cell.header["raises"], aside=aside)
     try:
         with tempfile.TemporaryDirectory() as folder:
             return compare(cell, built_by_lorads(cell, Path(folder)))
     except (realdata.Unavailable, pytest.skip.Exception) as why:
-        return Outcome(cell.name, skipped=str(why))
+        return Outcome(cell.name, skipped=str(why), aside=aside)
     except (RuntimeError, ValueError) as why:
-        return Outcome(cell.name, rows=len(cell.rows), failed=str(why))
+        return Outcome(cell.name, rows=len(cell.rows), failed=str(why), aside=aside)
 
 
 def _percent(part: int, whole: int) -> str:
@@ -197,12 +201,12 @@ def table(outcomes: list[Outcome]) -> str:
         said = outcome.skipped and f"skipped: {outcome.skipped}"
         said = said or (outcome.refused and f"refused by the trainer: {outcome.refused}")
         said = said or (outcome.failed and f"failed: {outcome.failed}")
+        why = outcome.aside and f"  ({outcome.aside})"
         if said:
-            lines.append(f"{outcome.cell:{width}}  {outcome.rows:5}  {said}")
+            lines.append(f"{outcome.cell:{width}}  {outcome.rows:5}  {said}{why}")
             continue
         ids, labels = _percent(outcome.ids, outcome.kept), _percent(outcome.labels, outcome.kept)
         drops = _percent(outcome.drops, outcome.rows)
-        why = outcome.aside and f"  ({outcome.aside})"
         lines.append(f"{outcome.cell:{width}}  {outcome.rows:5}  {ids:>6}  {labels:>8}  {drops:>7}{why}")
         lines += [] if why else [f"    {difference}" for difference in outcome.differences]
     return "\n".join(lines)
@@ -223,7 +227,7 @@ def main() -> int:
                 print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     print(table(outcomes))
-    compared = [outcome for outcome in outcomes if not (outcome.skipped or outcome.refused or outcome.aside)]
+    compared = [outcome for outcome in outcomes if outcome.counts]
     agreeing = sum(outcome.agrees for outcome in compared)
     print(f"{agreeing} of {len(compared)} cells agree in every row, {sum(outcome.rows for outcome in compared)} rows")
     return 0 if compared and agreeing == len(compared) else 1

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
@@ -43,64 +44,89 @@ ODD_ANSWERS: tuple[Callable[[str], str], ...] = (
 ODD_KEYS: tuple[Row, ...] = ({}, {}, {"weight": 0}, {"name": "ann"}, {"weight": 1.0, "note": None}, {"train": True})
 
 
-def _pick(text: str, choices: int) -> int:
+def write(path: Path, training_rows: Iterable[Row | None]) -> None:
+    """The file that the trainer, and lorads, read: JSON lines."""
+    with path.open("w", encoding="utf-8") as out:
+        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in training_rows)
+
+
+def choose(text: str, choices: int) -> int:
+    """One of so many choices, by a checksum of the text."""
     return zlib.crc32(text.encode("utf-8", "surrogatepass")) % choices
 
 
-def _question(row: Row) -> str:
+def question_of(row: Row) -> str:
     return f"{row['instruction']}\n\n{row['input']}" if row.get("input") else str(row["instruction"])
 
 
-def _answer(row: Row) -> str:
+def answer_of(row: Row) -> str:
     return str(row["output"])
 
 
-def _message(role: str, content: str) -> Row:
+def message(role: str, content: str) -> Row:
     return {"role": role, "content": content}
 
 
-def _turns(row: Row) -> list[Row]:
+def alpaca(row: Row) -> Row:
+    """Alpaca's own columns."""
+    return {"instruction": row["instruction"], "input": row.get("input") or "", "output": row["output"]}
+
+
+def alpaca_full(row: Row) -> Row:
+    """With a system column in three rows of four and one or two earlier turns in half of them."""
+    question, answer = row["instruction"], row["output"]
+    half, words = len(answer) // 2, question.split(" ")
+    turns = [[" ".join(words[:3]), answer[:half]], [" ".join(words[3:6]), answer[half : half + 90]]]
+    choice = choose(question, 4)
+    return {
+        **alpaca(row),
+        "system": SYSTEMS[choice] if choice < len(SYSTEMS) else ("", None)[choose(answer, 2)],
+        "history": turns[: choose(answer + question, 4) % 3] if choose(answer, 5) else None,
+    }
+
+
+def turns_of(row: Row) -> list[Row]:
     """The messages of a ShareGPT or KTO row without its tool calls; the preferred answer of a pair belongs to them."""
     if "messages" in row:
-        return [_message(m["role"], m["content"]) for m in row["messages"]]
+        return [message(m["role"], m["content"]) for m in row["messages"]]
     turns = [*row["conversations"], *([row["chosen"]] if "chosen" in row else [])]
     roles = {"human": "user", "gpt": "assistant", "system": "system"}
-    return [_message(roles[turn["from"]], turn["value"]) for turn in turns if turn["from"] in roles]
+    return [message(roles[turn["from"]], turn["value"]) for turn in turns if turn["from"] in roles]
 
 
 def text(row: Row) -> Row:
-    return {"text": f"### Question\n{_question(row)}\n\n### Answer\n{_answer(row)}"}
+    return {"text": f"### Question\n{question_of(row)}\n\n### Answer\n{answer_of(row)}"}
 
 
 def text_edges(row: Row) -> Row:
     """Texts that begin or end with white space or with control tokens of this or another family."""
     whole = text(row)["text"]
-    return {"text": BEGINNINGS[_pick(whole + "b", len(BEGINNINGS))] + whole + ENDINGS[_pick(whole, len(ENDINGS))]}
+    return {"text": BEGINNINGS[choose(whole + "b", len(BEGINNINGS))] + whole + ENDINGS[choose(whole, len(ENDINGS))]}
 
 
 def text_long(row: Row) -> Row:
     """A web page, or all turns of a conversation, as one text."""
-    return {"text": row["text"] if "text" in row else "\n\n".join(turn["content"] for turn in _turns(row))}
+    return {"text": row["text"] if "text" in row else "\n\n".join(turn["content"] for turn in turns_of(row))}
 
 
 def messages(row: Row) -> Row:
-    return {"messages": [_message("user", _question(row)), _message("assistant", _answer(row))]}
+    return {"messages": [message("user", question_of(row)), message("assistant", answer_of(row))]}
 
 
 def messages_system(row: Row) -> Row:
     """Three rows of four have a system message."""
-    choice = _pick(_question(row), 4)
-    system = [_message("system", SYSTEMS[choice])] if choice < len(SYSTEMS) else []
+    choice = choose(question_of(row), 4)
+    system = [message("system", SYSTEMS[choice])] if choice < len(SYSTEMS) else []
     return {"messages": system + messages(row)["messages"]}
 
 
 def messages_edges(row: Row) -> Row:
     """Empty and blank answers, edge white space, control tokens as content, unusual Unicode, keys for the trainer."""
-    question, answer = _question(row), _answer(row)
-    odd = ODD_ANSWERS[_pick(question, len(ODD_ANSWERS))](answer)
-    asked = question + ENDINGS[_pick(answer, len(ENDINGS))]
-    keys = ODD_KEYS[_pick(question + answer, len(ODD_KEYS))]
-    return {"messages": [_message("user", asked), {**_message("assistant", odd), **keys}]}
+    question, answer = question_of(row), answer_of(row)
+    odd = ODD_ANSWERS[choose(question, len(ODD_ANSWERS))](answer)
+    asked = question + ENDINGS[choose(answer, len(ENDINGS))]
+    keys = ODD_KEYS[choose(question + answer, len(ODD_KEYS))]
+    return {"messages": [message("user", asked), {**message("assistant", odd), **keys}]}
 
 
 def messages_parts(row: Row) -> Row:
@@ -113,7 +139,7 @@ def messages_parts(row: Row) -> Row:
 
 
 def multi_turn(row: Row) -> Row | None:
-    turns = _turns(row)
+    turns = turns_of(row)
     return {"messages": turns} if any(turn["role"] == "assistant" for turn in turns) else None
 
 
@@ -132,23 +158,25 @@ def sharegpt(row: Row) -> Row | None:
 
 def prompt_completion(row: Row) -> Row:
     """The space stands before the answer."""
-    return {"prompt": f"Question: {_question(row)}\nAnswer:", "completion": " " + _answer(row)}
+    return {"prompt": f"Question: {question_of(row)}\nAnswer:", "completion": " " + answer_of(row)}
 
 
 def prompt_completion_space(row: Row) -> Row:
     """The boundary falls where tokens merge: after a space, inside a line break, or nowhere."""
-    question, answer = _question(row), _answer(row)
+    question, answer = question_of(row), answer_of(row)
     end, begin = (("Answer: ", ""), ("Answer:", ""), ("Answer:\n", "\n"), ("", ""), ("Answer:\n\n", " "))[
-        _pick(question, 5)
+        choose(question, 5)
     ]
     return {"prompt": f"Question: {question}\n{end}", "completion": begin + answer}
 
 
 def prompt_completion_edges(row: Row) -> Row:
     """Empty prompts and completions, completions that end with a control token, prompts that start with one."""
-    question, answer = _question(row), _answer(row)
-    prompt = ("", question, question + "\n", BEGINNINGS[_pick(answer, len(BEGINNINGS))] + question)[_pick(question, 4)]
-    completion = ("", answer, answer + ENDINGS[_pick(question, len(ENDINGS))], answer[:1])[_pick(answer, 4)]
+    question, answer = question_of(row), answer_of(row)
+    prompt = ("", question, question + "\n", BEGINNINGS[choose(answer, len(BEGINNINGS))] + question)[
+        choose(question, 4)
+    ]
+    completion = ("", answer, answer + ENDINGS[choose(question, len(ENDINGS))], answer[:1])[choose(answer, 4)]
     return {"prompt": prompt, "completion": completion}
 
 
@@ -159,40 +187,41 @@ def prompt_completion_messages(row: Row) -> Row:
 
 def prompt_completion_history(row: Row) -> Row | None:
     """The last assistant turn is the completion; in one row of four, the last two turns are."""
-    turns = _turns(row)
+    turns = turns_of(row)
     while turns and turns[-1]["role"] != "assistant":
         turns.pop()
-    cut = len(turns) - (3 if len(turns) > 3 and _pick(turns[-1]["content"], 4) == 0 else 1)
+    cut = len(turns) - (3 if len(turns) > 3 and choose(turns[-1]["content"], 4) == 0 else 1)
     return {"prompt": turns[:cut], "completion": turns[cut:]} if cut > 0 else None
 
 
 def template_kwargs(row: Row) -> Row:
     """Arguments of the template a row; Qwen's thinking switch changes how the prompt ends."""
     choices: tuple[Row, ...] = ({"enable_thinking": False}, {"enable_thinking": True}, {})
-    return {**prompt_completion_messages(row), "chat_template_kwargs": choices[_pick(_question(row), 3)]}
+    return {**prompt_completion_messages(row), "chat_template_kwargs": choices[choose(question_of(row), 3)]}
 
 
-def _tool_turns(row: Row, arguments: Callable[[Any], Any]) -> Iterator[Row]:
+def tool_turns(row: Row, arguments: Callable[[Any], Any]) -> Iterator[Row]:
+    """The messages of a ShareGPT row with OpenAI's calls, their arguments as ``arguments`` writes them."""
     for turn in row["conversations"]:
         if turn["from"] == "function_call":
             call = json.loads(turn["value"])
             function = {"name": call["name"], "arguments": arguments(call["arguments"])}
             yield {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
         elif turn["from"] == "observation":
-            yield _message("tool", turn["value"])
+            yield message("tool", turn["value"])
         else:
-            yield _message("user" if turn["from"] == "human" else "assistant", turn["value"])
+            yield message("user" if turn["from"] == "human" else "assistant", turn["value"])
 
 
 def tools(row: Row) -> Row:
     """Calls with arguments as objects; tools as objects, wrapped as OpenAI does."""
     offered = [{"type": "function", "function": tool} for tool in json.loads(row["tools"])]
-    return {"messages": list(_tool_turns(row, lambda found: found)), "tools": offered or None}
+    return {"messages": list(tool_turns(row, lambda found: found)), "tools": offered or None}
 
 
 def tools_strings(row: Row) -> Row:
     """Tools as one JSON string, arguments as JSON strings."""
-    turns = list(_tool_turns(row, lambda found: json.dumps(found, ensure_ascii=False)))
+    turns = list(tool_turns(row, lambda found: json.dumps(found, ensure_ascii=False)))
     return {"messages": turns, "tools": row["tools"]}
 
 
@@ -227,17 +256,17 @@ def tokenized(row: Row) -> Row:
 
 def tokenized_labels(row: Row) -> Row:
     """The question is masked; some rows are masked whole, some labels differ from their ids."""
-    ids, cut = _bytes(row), len(_question(row).encode())
+    ids, cut = _bytes(row), len(question_of(row).encode())
     labels = [-100] * cut + ids[cut:]
-    if _pick(_answer(row), 8) == 0:
+    if choose(answer_of(row), 8) == 0:
         labels = [-100] * len(ids)
-    elif _pick(_answer(row), 8) == 1:
+    elif choose(answer_of(row), 8) == 1:
         labels = [-100 if label == -100 else label + 1 for label in labels]
     return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
 
 
 def tokenized_masks(row: Row) -> Row:
-    ids, cut = _bytes(row), len(_question(row).encode())
+    ids, cut = _bytes(row), len(question_of(row).encode())
     assistant = [int(i >= cut and i % 7 != 0) for i in range(len(ids))]
     return {"input_ids": ids, "completion_mask": [int(i >= cut) for i in range(len(ids))], "assistant_masks": assistant}
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from parity.rows import BEGINNINGS, ENDINGS, ODD_ANSWERS, SYSTEMS, Row, _pick, _turns
+from parity.rows import BEGINNINGS, ENDINGS, ODD_ANSWERS, SYSTEMS, Row, alpaca, alpaca_full, choose, turns_of
 
 THOUGHTS = (
     lambda text: f"<think>\n{text[:40]}\n</think>\n\n",
@@ -36,35 +36,18 @@ LONGEST = 1300
 
 def _short_turns(row: Row) -> list[Row]:
     """The turns, none where there is more text than is wanted."""
-    turns = _turns(row)
+    turns = turns_of(row)
     return turns if sum(len(turn["content"].encode()) for turn in turns) <= LONGEST else []
-
-
-def alpaca(row: Row) -> Row:
-    return {"instruction": row["instruction"], "input": row["input"], "output": row["output"]}
-
-
-def alpaca_full(row: Row) -> Row:
-    """With a system column in three rows of four and one or two earlier turns in half of them."""
-    question, answer = row["instruction"], row["output"]
-    half, words = len(answer) // 2, question.split(" ")
-    turns = [[" ".join(words[:3]), answer[:half]], [" ".join(words[3:6]), answer[half : half + 90]]]
-    choice = _pick(question, 4)
-    return {
-        **alpaca(row),
-        "system": SYSTEMS[choice] if choice < len(SYSTEMS) else ("", None)[_pick(answer, 2)],
-        "history": turns[: _pick(answer + question, 4) % 3] if _pick(answer, 5) else None,
-    }
 
 
 def alpaca_edges(row: Row) -> Row:
     """Empty, blank and missing answers, odd questions, edge white space, control tokens."""
     question, answer = row["instruction"], row["output"]
-    output: str | None = ODD_ANSWERS[_pick(question, len(ODD_ANSWERS))](answer)
-    if _pick(answer + "n", 12) == 0:
+    output: str | None = ODD_ANSWERS[choose(question, len(ODD_ANSWERS))](answer)
+    if choose(answer + "n", 12) == 0:
         output = None
-    asked = ODD_QUESTIONS[_pick(answer, len(ODD_QUESTIONS))](question)
-    extra = BEGINNINGS[_pick(question + "i", len(BEGINNINGS))] + row["input"] + ENDINGS[_pick(answer, len(ENDINGS))]
+    asked = ODD_QUESTIONS[choose(answer, len(ODD_QUESTIONS))](question)
+    extra = BEGINNINGS[choose(question + "i", len(BEGINNINGS))] + row["input"] + ENDINGS[choose(answer, len(ENDINGS))]
     return {"instruction": asked, "input": extra, "output": output}
 
 
@@ -78,7 +61,7 @@ def alpaca_thoughts(row: Row) -> Row:
 
 
 def _thought(text: str) -> str:
-    return THOUGHTS[_pick(text + "t", len(THOUGHTS))](text)
+    return THOUGHTS[choose(text + "t", len(THOUGHTS))](text)
 
 
 def prompt_completion(row: Row) -> Row:
@@ -96,7 +79,7 @@ def sharegpt_calls(row: Row) -> Row:
     for turn in row["conversations"]:
         value = turn["value"]
         if turn["from"] == "function_call":
-            choice = _pick(value, 5)
+            choice = choose(value, 5)
             value = (
                 value,
                 f"[{value}, {value}]",
@@ -115,7 +98,7 @@ def sharegpt(row: Row) -> Row | None:
     if not turns:
         return None
     text = "".join(turn["value"] for turn in turns)
-    choice = _pick(text, 16)
+    choice = choose(text, 16)
     if choice == 0:
         turns.pop()
     elif choice == 1:
@@ -126,7 +109,7 @@ def sharegpt(row: Row) -> Row | None:
         turns = [*turns, turns[-1]]
     elif choice < 8 and turns[0]["from"] != "system":
         turns.insert(0, {"from": "system", "value": SYSTEMS[choice % 3]})
-    system = (None, "", SYSTEMS[choice % 3])[_pick(text + "s", 3)]
+    system = (None, "", SYSTEMS[choice % 3])[choose(text + "s", 3)]
     return {"conversations": turns, "system": system}
 
 
@@ -135,7 +118,7 @@ def messages(row: Row) -> Row | None:
     if not turns:
         return None
     text = "".join(turn["content"] for turn in turns)
-    choice = _pick(text, 12)
+    choice = choose(text, 12)
     if choice < 3 and turns[0]["role"] != "system":
         turns.insert(0, {"role": "system", "content": SYSTEMS[choice]})
     elif choice == 3:
@@ -148,7 +131,7 @@ def messages(row: Row) -> Row | None:
 def messages_tools(row: Row) -> Row:
     """OpenAI's calls with arguments as texts, results of tools one or two at a time, tools as one JSON text."""
     turns: list[dict[str, Any]] = []
-    if _pick(row["tools"] + row["conversations"][0]["value"], 2):
+    if choose(row["tools"] + row["conversations"][0]["value"], 2):
         turns.append({"role": "system", "content": SYSTEMS[0], "tool_calls": None})
     for turn in row["conversations"]:
         if turn["from"] == "function_call":
@@ -157,7 +140,7 @@ def messages_tools(row: Row) -> Row:
             calls = [{"id": "c", "type": "function", "function": function}]
             turns.append({"role": "assistant", "content": "", "tool_calls": calls})
         elif turn["from"] == "observation":
-            values = [turn["value"]] * (1 + _pick(turn["value"], 2))
+            values = [turn["value"]] * (1 + choose(turn["value"], 2))
             turns += [{"role": "tool", "content": value, "tool_calls": None} for value in values]
         else:
             role = "user" if turn["from"] == "human" else "assistant"

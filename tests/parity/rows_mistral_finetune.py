@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from parity import rows
-from parity.rows import Row
+from parity.rows import Row, choose
 
 SYSTEM = "You are a careful assistant."
 WEIGHTS: tuple[Row, ...] = (
@@ -32,12 +32,8 @@ BEGINNINGS = (
 )
 
 
-def _pick(text: str, choices: int) -> int:
-    return zlib.crc32(text.encode("utf-8", "surrogatepass")) % choices
-
-
 def _edges(text: str, salt: str) -> str:
-    return BEGINNINGS[_pick(text + salt, len(BEGINNINGS))] + text + ENDINGS[_pick(salt + text, len(ENDINGS))]
+    return BEGINNINGS[choose(text + salt, len(BEGINNINGS))] + text + ENDINGS[choose(salt + text, len(ENDINGS))]
 
 
 def text(row: Row) -> Row:
@@ -58,7 +54,7 @@ def systems(row: Row) -> Row | None:
     turns = [turn | {"content": turn["content"][:80]} for turn in found["messages"] if turn["role"] != "system"]
     while turns and turns[-1]["role"] != "assistant":
         turns.pop()
-    choice = _pick(json.dumps(turns), 8)
+    choice = choose(json.dumps(turns), 8)
     message = {"role": "system", "content": SYSTEM if choice else ""}
     if choice in (0, 1, 2):
         turns.insert(0, message)
@@ -79,17 +75,17 @@ def weights(row: Row) -> Row | None:
     turns = list(found["messages"])
     while turns and turns[-1]["role"] != "assistant":
         turns.pop()
-    asleep = _pick(json.dumps(turns), 6) == 0
+    asleep = choose(json.dumps(turns), 6) == 0
     for i, turn in enumerate(turns):
         if turn["role"] == "assistant":
-            turns[i] = turn | ({"weight": 0} if asleep else WEIGHTS[_pick(turn["content"] + "w", len(WEIGHTS))])
+            turns[i] = turn | ({"weight": 0} if asleep else WEIGHTS[choose(turn["content"] + "w", len(WEIGHTS))])
     return {"messages": turns}
 
 
 def only_last(row: Row) -> Row | None:
     found = weights(row)
     values: tuple[Any, ...] = (True, True, True, 1, "yes", False, "no", None, 0, 1.0, 2, "perhaps", [])
-    return found and {**found, "only_last": values[_pick(json.dumps(found), len(values))]}
+    return found and {**found, "only_last": values[choose(json.dumps(found), len(values))]}
 
 
 def parts(row: Row) -> Row:
@@ -98,7 +94,7 @@ def parts(row: Row) -> Row:
     for turn in turns:
         if turn["role"] == "user":
             pieces = turn["content"].split("\n\n", 2)
-            kept = pieces if _pick(turn["content"], 9) else []
+            kept = pieces if choose(turn["content"], 9) else []
             turn["content"] = [{"type": "text", "text": piece} for piece in kept]
     return {"messages": turns}
 
@@ -136,9 +132,9 @@ def tools(row: Row) -> Row:
     """Calls with ids and results that name them; one row in four ends with its last call."""
     turns = _tool_turns(row)
     calls = [i for i, turn in enumerate(turns) if "tool_calls" in turn]
-    if calls and _pick(row["tools"], 4) == 0:
+    if calls and choose(row["tools"], 4) == 0:
         turns = turns[: calls[-1] + 1]
-    key = "available_tools" if _pick(json.dumps(turns), 2) else "tools"
+    key = "available_tools" if choose(json.dumps(turns), 2) else "tools"
     return {"messages": turns, key: _definitions(row)}
 
 
@@ -146,7 +142,7 @@ def tools_odd(row: Row) -> Row:
     """What tool rows are like in practice: ids of other makers, no ids, results that are no JSON, two calls at once, no
     definitions, definitions that are no JSON schema, weights, a system prompt."""
     found = tools(row)
-    turns, choice = found["messages"], _pick(json.dumps(found), 16)
+    turns, choice = found["messages"], choose(json.dumps(found), 16)
     calls = [i for i, turn in enumerate(turns) if "tool_calls" in turn]
     definitions = found.get("tools", found.get("available_tools"))
     for i, turn in enumerate(turns):
@@ -215,7 +211,7 @@ BREAKS: tuple[Callable[[list[Row]], Any], ...] = (
 def broken(row: Row) -> Row:
     """Rows with one thing out of order."""
     turns = rows.messages(row)["messages"]
-    return {"messages": BREAKS[_pick(json.dumps(turns), len(BREAKS))](turns)}
+    return {"messages": BREAKS[choose(json.dumps(turns), len(BREAKS))](turns)}
 
 
 def openai(row: Row) -> Row:
@@ -226,7 +222,7 @@ def openai(row: Row) -> Row:
         calls = [{**call, "id": _call_id(str(call["id"]))} for call in message.get("tool_calls") or []]
         turns.append({**message, "tool_calls": calls} if calls else message)
     functions = [tool["function"] for tool in row["tools"]]
-    if _pick(json.dumps(turns), 4):
+    if choose(json.dumps(turns), 4):
         functions = [{"description": "", **function} for function in functions]
     return {**row, "messages": turns, "tools": [{"type": "function", "function": function} for function in functions]}
 

@@ -8,7 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from parity.rows import ENDINGS, ODD_ANSWERS, SYSTEMS, Row, _answer, _message, _pick, _question, _turns
+from parity.rows import (
+    ENDINGS,
+    ODD_ANSWERS,
+    SYSTEMS,
+    Row,
+    alpaca,
+    alpaca_full,
+    answer_of,
+    choose,
+    message,
+    question_of,
+    turns_of,
+)
 
 THOUGHTS: tuple[Callable[[str], str], ...] = (
     lambda text: f"<think>\n{text[:40]}\n</think>\n\n",
@@ -60,41 +72,24 @@ FLAGS: tuple[Row, ...] = (
 )
 
 
-def alpaca(row: Row) -> Row:
-    return {"instruction": row["instruction"], "input": row["input"], "output": row["output"]}
-
-
-def alpaca_full(row: Row) -> Row:
-    """With a system column in three rows of four, and one or two earlier turns in half of them."""
-    question, answer = row["instruction"], row["output"]
-    half, words = len(answer) // 2, question.split(" ")
-    turns = [[" ".join(words[:3]), answer[:half]], [" ".join(words[3:6]), answer[half : half + 90]]]
-    choice = _pick(question, 4)
-    return {
-        **alpaca(row),
-        "system": SYSTEMS[choice] if choice < len(SYSTEMS) else ("", None)[_pick(answer, 2)],
-        "history": turns[: _pick(answer + question, 4) % 3] if _pick(answer, 5) else None,
-    }
-
-
 def alpaca_edges(row: Row) -> Row:
     question, answer = row["instruction"], row["output"]
-    output: str | None = ODD_ANSWERS[_pick(question, len(ODD_ANSWERS))](answer)
-    if _pick(answer + "n", 10) == 0:
+    output: str | None = ODD_ANSWERS[choose(question, len(ODD_ANSWERS))](answer)
+    if choose(answer + "n", 10) == 0:
         output = None
-    asked = ODD_QUESTIONS[_pick(answer, len(ODD_QUESTIONS))](question)
+    asked = ODD_QUESTIONS[choose(answer, len(ODD_QUESTIONS))](question)
     return {"instruction": asked, "input": row["input"], "output": output}
 
 
 def query_response(row: Row) -> Row:
     """swift's own columns."""
     full = alpaca_full(row)
-    return {"query": _question(row), "response": row["output"], **{k: full[k] for k in ("system", "history")}}
+    return {"query": question_of(row), "response": row["output"], **{k: full[k] for k in ("system", "history")}}
 
 
 def question_answer(row: Row) -> Row:
     """Columns by other names, which swift maps."""
-    return {"question": _question(row), "answer": row["output"], "system_prompt": SYSTEMS[0]}
+    return {"question": question_of(row), "answer": row["output"], "system_prompt": SYSTEMS[0]}
 
 
 def two_questions(row: Row) -> Row:
@@ -104,93 +99,93 @@ def two_questions(row: Row) -> Row:
 
 def chosen_rejected(row: Row) -> Row:
     """swift's preference rows under sft; in some the rejected answer is the chosen one."""
-    rejected = row["output"] if _pick(row["output"], 6) == 0 else row["output"][:30]
-    turns = [_message("user", _question(row)), _message("assistant", row["output"])]
+    rejected = row["output"] if choose(row["output"], 6) == 0 else row["output"][:30]
+    turns = [message("user", question_of(row)), message("assistant", row["output"])]
     return {"messages": turns, "rejected_response": rejected}
 
 
 def _chat(row: Row) -> list[Row]:
     """Three rounds out of an Alpaca row."""
-    question, answer = _question(row), _answer(row)
+    question, answer = question_of(row), answer_of(row)
     third = max(1, len(answer) // 3)
     words = question.split(" ")
     return [
-        *(_message("user", question), _message("assistant", answer[:third])),
-        *(_message("user", " ".join(words[:4])), _message("assistant", answer[third : 2 * third])),
-        *(_message("user", " ".join(words[4:9])), _message("assistant", answer[2 * third :])),
+        *(message("user", question), message("assistant", answer[:third])),
+        *(message("user", " ".join(words[:4])), message("assistant", answer[third : 2 * third])),
+        *(message("user", " ".join(words[4:9])), message("assistant", answer[2 * third :])),
     ]
 
 
 def multi_turn(row: Row) -> Row:
     """One to three rounds, with and without a system message."""
-    turns = _chat(row)[: 2 * (1 + _pick(row["output"] + "r", 3))]
-    choice = _pick(_question(row), 5)
-    system = [_message("system", (*SYSTEMS, "")[choice])] if choice < 4 else []
+    turns = _chat(row)[: 2 * (1 + choose(row["output"] + "r", 3))]
+    choice = choose(question_of(row), 5)
+    system = [message("system", (*SYSTEMS, "")[choice])] if choice < 4 else []
     return {"messages": system + turns}
 
 
 def edges(row: Row) -> Row:
     """Odd questions and answers in one to three rounds, and a system text that looks like a mark of the template."""
-    turns = _chat(row)[: 2 * (1 + _pick(row["output"] + "r", 3))]
+    turns = _chat(row)[: 2 * (1 + choose(row["output"] + "r", 3))]
     for i, turn in enumerate(turns):
         salt = turn["content"] + str(i)
         odd = ODD_QUESTIONS if turn["role"] == "user" else (*ODD_REPLIES, *ODD_ANSWERS)
-        turn["content"] = odd[_pick(salt, len(odd))](turn["content"])
-    choice = _pick(_question(row), 5)
+        turn["content"] = odd[choose(salt, len(odd))](turn["content"])
+    choice = choose(question_of(row), 5)
     systems = ("{{QUERY}}{{SYSTEM}}", " ", "", "Mind {{ROUND0}}. <image>")
-    return {"messages": ([_message("system", systems[choice])] if choice < 4 else []) + turns}
+    return {"messages": ([message("system", systems[choice])] if choice < 4 else []) + turns}
 
 
 def repeated(row: Row) -> Row:
     """Messages of one role in a row, an assistant who begins, a user who ends, a system message in the middle."""
     turns = _chat(row)
-    answer = _answer(row)
-    extra = [_message("assistant", answer[:9]), _message("assistant", ""), _message("user", answer[:5])]
-    choice = _pick(_question(row), 12)
+    answer = answer_of(row)
+    extra = [message("assistant", answer[:9]), message("assistant", ""), message("user", answer[:5])]
+    choice = choose(question_of(row), 12)
     if choice == 0:
         turns = turns[1:]
     elif choice == 1:
         turns = turns[:-1]
     elif choice == 2:
-        turns.insert(3, _message("system", "Now be short."))
+        turns.insert(3, message("system", "Now be short."))
     elif choice == 3:
         turns = [turns[0]]
     elif choice == 4:
         turns = [turns[1]]
     elif choice == 5:
-        turns = [_message("system", "Alone."), turns[1]]
+        turns = [message("system", "Alone."), turns[1]]
     elif choice == 6:
-        turns = [_message("system", "Alone.")]
+        turns = [message("system", "Alone.")]
     elif choice == 7:
-        turns.append(_message("tutor", "Who is this?"))
+        turns.append(message("tutor", "Who is this?"))
     elif choice == 8:
         turns = turns[:2] + extra[:2] + turns[2:]
     else:
         for k in range(3):
-            turns.insert(_pick(answer + str(k), len(turns) + 1), dict(extra[_pick(answer[k:], 3)]))
+            turns.insert(choose(answer + str(k), len(turns) + 1), dict(extra[choose(answer[k:], 3)]))
     return {"messages": turns}
 
 
 def flags(row: Row) -> Row:
     """``loss`` and ``loss_scale`` a message, also on answers that are merged, and keys that swift does not know."""
-    turns = _chat(row)[: 2 * (1 + _pick(row["output"] + "r", 3))]
-    if _pick(row["output"] + "m", 3) == 0:
-        turns.insert(2, _message("assistant", _answer(row)[:12]))
+    turns = _chat(row)[: 2 * (1 + choose(row["output"] + "r", 3))]
+    if choose(row["output"] + "m", 3) == 0:
+        turns.insert(2, message("assistant", answer_of(row)[:12]))
     for i, turn in enumerate(turns):
-        turn |= FLAGS[_pick(turn["content"] + str(i), len(FLAGS))]
-        turn["weight"] = _pick(turn["content"], 2)
+        turn |= FLAGS[choose(turn["content"] + str(i), len(FLAGS))]
+        turn["weight"] = choose(turn["content"], 2)
     return {"messages": turns}
 
 
 def thinking(row: Row) -> Row:
     """Thoughts in every state, in one to three rounds; now and then two answers in a row."""
-    turns = _chat(row)[: 2 * (1 + _pick(row["output"] + "r", 3))]
+    turns = _chat(row)[: 2 * (1 + choose(row["output"] + "r", 3))]
     for i, turn in enumerate(turns):
         if turn["role"] == "assistant":
             salt = turn["content"] + str(i)
-            turn["content"] = THOUGHTS[_pick(salt, len(THOUGHTS))](turn["content"]) + turn["content"]
-    if _pick(row["output"] + "m", 5) == 0:
-        turns.insert(2, _message("assistant", THOUGHTS[_pick(_answer(row), len(THOUGHTS))]("x") + "more"))
+            turn["content"] = THOUGHTS[choose(salt, len(THOUGHTS))](turn["content"]) + turn["content"]
+    if choose(row["output"] + "m", 5) == 0:
+        turns.insert(2, message("assistant", THOUGHTS[choose(answer_of(row), len(THOUGHTS))]("x") + "more"))
     return {"messages": turns}
 
 
@@ -201,18 +196,18 @@ def arguments(row: Row) -> Row:
         *({"response_prefix": "<think>\nHm"}, {"enable_thinking": True, "preserve_thinking": True}, None),
     )
     turns = thinking(row)["messages"]
-    if _pick(row["output"] + "e", 3) == 0:
+    if choose(row["output"] + "e", 3) == 0:
         turns = turns[:-1]
-    return {"messages": turns, "chat_template_kwargs": choices[_pick(_question(row), len(choices))]}
+    return {"messages": turns, "chat_template_kwargs": choices[choose(question_of(row), len(choices))]}
 
 
 def sharegpt(row: Row) -> Row | None:
     """ShareGPT's names, with a system column in some rows."""
     names = {"user": "human", "assistant": "gpt", "system": "system"}
-    turns = _turns(row)
+    turns = turns_of(row)
     if not turns:
         return None
-    choice = _pick(turns[0]["content"], 4)
+    choice = choose(turns[0]["content"], 4)
     return {
         "conversations": [{"from": names[m["role"]], "value": m["content"]} for m in turns],
         "system": (*SYSTEMS[:2], "", None)[choice],
@@ -225,13 +220,13 @@ def _calls(row: Row) -> list[Row]:
         if turn["from"] == "function_call":
             call = json.loads(turn["value"])
             function = {"name": call["name"], "arguments": json.dumps(call["arguments"], ensure_ascii=False)}
-            said = ("", "Let me see.")[_pick(turn["value"], 2)]
+            said = ("", "Let me see.")[choose(turn["value"], 2)]
             tool_call = {"id": f"c{k}", "type": "function", "function": function}
             turns.append({"role": "assistant", "content": said, "tool_calls": [tool_call]})
         elif turn["from"] == "observation":
             turns.append({"role": "tool", "content": turn["value"], "tool_call_id": f"c{k - 1}"})
         else:
-            turns.append(_message("user" if turn["from"] == "human" else "assistant", turn["value"]))
+            turns.append(message("user" if turn["from"] == "human" else "assistant", turn["value"]))
     return turns
 
 
@@ -239,7 +234,7 @@ def tools_openai(row: Row) -> Row:
     """OpenAI's tool calls, arguments and tools as JSON texts; some rows have two calls in one message."""
     turns = _calls(row)
     for i, turn in enumerate(turns):
-        if "tool_calls" in turn and _pick(turn["tool_calls"][0]["function"]["arguments"], 3) == 0:
+        if "tool_calls" in turn and choose(turn["tool_calls"][0]["function"]["arguments"], 3) == 0:
             second = {"id": "d", "type": "function", "function": turn["tool_calls"][0]["function"]}
             turn["tool_calls"].append(second)
             if i + 1 < len(turns) and turns[i + 1]["role"] == "tool":
@@ -252,15 +247,15 @@ def tools_own(row: Row) -> Row:
     turns: list[Row] = []
     for turn in row["conversations"]:
         role = {"human": "user", "gpt": "assistant", "function_call": "tool_call"}.get(turn["from"], "tool_response")
-        turns.append(_message(role, turn["value"]))
-    choice = _pick(row["conversations"][0]["value"], 5)
+        turns.append(message(role, turn["value"]))
+    choice = choose(row["conversations"][0]["value"], 5)
     if choice == 0:
-        turns.insert(1, _message("tool", "The time is 12:00.\n"))
+        turns.insert(1, message("tool", "The time is 12:00.\n"))
     elif choice == 1:
-        turns.insert(0, _message("system", SYSTEMS[0]))
+        turns.insert(0, message("system", SYSTEMS[0]))
     elif choice == 2:
         for i, turn in enumerate(turns):
-            turn["loss"] = bool(_pick(turn["content"] + str(i), 2))
+            turn["loss"] = bool(choose(turn["content"] + str(i), 2))
     return {"messages": turns, "tools": row["tools"] if choice != 3 else "[]"}
 
 
@@ -270,7 +265,7 @@ def tools_sharegpt(row: Row) -> Row:
 
 
 def prompt_completion(row: Row) -> Row:
-    return {"prompt": _question(row) + ENDINGS[_pick(row["output"], 3)], "completion": row["output"]}
+    return {"prompt": question_of(row) + ENDINGS[choose(row["output"], 3)], "completion": row["output"]}
 
 
 TRANSFORMATIONS: dict[str, Callable[[Row], Row | None]] = {

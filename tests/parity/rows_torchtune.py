@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from parity.rows import ENDINGS, ODD_ANSWERS, SYSTEMS, Row, _answer, _message, _pick, _question, multi_turn, sharegpt
+from parity.rows import (
+    ENDINGS,
+    ODD_ANSWERS,
+    SYSTEMS,
+    Row,
+    alpaca,
+    answer_of,
+    choose,
+    message,
+    multi_turn,
+    question_of,
+    sharegpt,
+)
 
 CONTROL = (
     "",
@@ -25,35 +37,31 @@ CONTROL = (
 BLANKS = ("", " ", "\n", "  ", "\t", "\u00a0", " \n ", "\u3000")
 
 
-def alpaca(row: Row) -> Row:
-    return {"instruction": row["instruction"], "input": row.get("input") or "", "output": row["output"]}
-
-
 def alpaca_edges(row: Row) -> Row:
     """Null and blank inputs, odd endings and answers, control tokens, columns that torchtune does not read."""
-    question, answer = _question(row), _answer(row)
-    kind = _pick(question + "i", 6)
+    question, answer = question_of(row), answer_of(row)
+    kind = choose(question + "i", 6)
     extra = row.get("input") or None
     made = {
-        "instruction": BLANKS[_pick(answer + "b", len(BLANKS))]
+        "instruction": BLANKS[choose(answer + "b", len(BLANKS))]
         + row["instruction"]
-        + ENDINGS[_pick(answer, len(ENDINGS))],
-        "input": (extra, extra, None, " ", f"{extra} {{x}}", CONTROL[_pick(question + "c", len(CONTROL))])[kind],
-        "output": ODD_ANSWERS[_pick(question, len(ODD_ANSWERS))](answer) + CONTROL[_pick(answer + "d", len(CONTROL))],
+        + ENDINGS[choose(answer, len(ENDINGS))],
+        "input": (extra, extra, None, " ", f"{extra} {{x}}", CONTROL[choose(question + "c", len(CONTROL))])[kind],
+        "output": ODD_ANSWERS[choose(question, len(ODD_ANSWERS))](answer) + CONTROL[choose(answer + "d", len(CONTROL))],
     }
-    if _pick(answer + "h", 5) == 0:
+    if choose(answer + "h", 5) == 0:
         made["system"] = SYSTEMS[0]
     return made
 
 
 def chat(row: Row) -> Row:
     """One question or two, three rows of four with a system message."""
-    question, answer = _question(row), _answer(row)
-    choice = _pick(question, 4)
-    turns = [_message("system", SYSTEMS[choice])] if choice < len(SYSTEMS) else []
-    turns += [_message("user", question), _message("assistant", answer)]
-    if _pick(answer, 2):
-        turns += [_message("user", answer.split(".")[0] + "?"), _message("assistant", question)]
+    question, answer = question_of(row), answer_of(row)
+    choice = choose(question, 4)
+    turns = [message("system", SYSTEMS[choice])] if choice < len(SYSTEMS) else []
+    turns += [message("user", question), message("assistant", answer)]
+    if choose(answer, 2):
+        turns += [message("user", answer.split(".")[0] + "?"), message("assistant", question)]
     return {"messages": turns}
 
 
@@ -63,42 +71,44 @@ def chat_no_system(row: Row) -> Row:
 
 def chat_edges(row: Row) -> Row:
     """Edge white space, empty contents, control tokens, orders that torchtune refuses, roles that it does not know."""
-    question, answer = _question(row), _answer(row)
-    odd = ODD_ANSWERS[_pick(question, len(ODD_ANSWERS))](answer) + CONTROL[_pick(answer + "d", len(CONTROL))]
-    asked = BLANKS[_pick(answer + "b", len(BLANKS))] + question + ENDINGS[_pick(answer, len(ENDINGS))]
-    asked += CONTROL[_pick(question + "c", len(CONTROL))]
-    user, said = _message("user", asked), _message("assistant", odd)
-    system = _message("system", SYSTEMS[_pick(answer + "s", len(SYSTEMS))] + BLANKS[_pick(question + "b", len(BLANKS))])
+    question, answer = question_of(row), answer_of(row)
+    odd = ODD_ANSWERS[choose(question, len(ODD_ANSWERS))](answer) + CONTROL[choose(answer + "d", len(CONTROL))]
+    asked = BLANKS[choose(answer + "b", len(BLANKS))] + question + ENDINGS[choose(answer, len(ENDINGS))]
+    asked += CONTROL[choose(question + "c", len(CONTROL))]
+    user, said = message("user", asked), message("assistant", odd)
+    system = message(
+        "system", SYSTEMS[choose(answer + "s", len(SYSTEMS))] + BLANKS[choose(question + "b", len(BLANKS))]
+    )
     orders = (
         [user, said],
         [user, said],
         [system, user, said],
-        [system, user, said, _message("user", answer + " "), _message("assistant", "")],
-        [user, said, _message("user", BLANKS[_pick(asked, len(BLANKS))]), _message("assistant", question + " ")],
-        [user, said, _message("user", question)],
+        [system, user, said, message("user", answer + " "), message("assistant", "")],
+        [user, said, message("user", BLANKS[choose(asked, len(BLANKS))]), message("assistant", question + " ")],
+        [user, said, message("user", question)],
         [system, user],
         [system, user, said, system, user, said],
         [user, user, said],
         [user, said, said],
         [said, user, said],
-        [user, _message("tool", "42"), said],
-        [user, said, _message("tool", "42 "), user, said],
-        [user, _message("ipython", " 42"), user, said],
-        [user, said, _message("ipython", "42"), _message("ipython", "43 "), user, said],
-        [_message("tool", "1"), user, said],
-        [_message("developer", "Be brief."), user, said],
+        [user, message("tool", "42"), said],
+        [user, said, message("tool", "42 "), user, said],
+        [user, message("ipython", " 42"), user, said],
+        [user, said, message("ipython", "42"), message("ipython", "43 "), user, said],
+        [message("tool", "1"), user, said],
+        [message("developer", "Be brief."), user, said],
         [user],
         [system, user, said],
-        [user, said, user, said, user, _message("assistant", " ")],
+        [user, said, user, said, user, message("assistant", " ")],
     )
-    return {"messages": orders[_pick(question + answer, len(orders))]}
+    return {"messages": orders[choose(question + answer, len(orders))]}
 
 
 def chat_null(row: Row) -> Row:
     """Contents that are null or not there, calls of tools, thinking, weights."""
-    question, answer = _question(row), _answer(row)
+    question, answer = question_of(row), answer_of(row)
     call = [{"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}]
-    user, said = _message("user", question), _message("assistant", answer)
+    user, said = message("user", question), message("assistant", answer)
     null = {"role": "assistant", "content": None, "tool_calls": call}
     orders = (
         [user, null],
@@ -106,11 +116,11 @@ def chat_null(row: Row) -> Row:
         [{"role": "user", "content": None}, said],
         [user, said, {"role": "user", "content": None}, said],
         [user, {"role": "assistant", "tool_calls": call}],
-        [_message("system", "Be brief."), user, {**said, "reasoning_content": "Hm."}],
+        [message("system", "Be brief."), user, {**said, "reasoning_content": "Hm."}],
         [user, {**said, "weight": 0}, user, {**said, "weight": 1}],
         [user, said],
     )
-    return {"messages": orders[_pick(question, len(orders))]}
+    return {"messages": orders[choose(question, len(orders))]}
 
 
 def chat_parts(row: Row) -> Row:
@@ -118,8 +128,8 @@ def chat_parts(row: Row) -> Row:
     turns = []
     for turn in chat(row)["messages"]:
         pieces = turn["content"].split(" ", 2)
-        kind = _pick(turn["content"], 6)
-        parts = [{"type": "text", "text": piece + " " * (_pick(piece, 3) == 0)} for piece in pieces]
+        kind = choose(turn["content"], 6)
+        parts = [{"type": "text", "text": piece + " " * (choose(piece, 3) == 0)} for piece in pieces]
         if kind == 0:
             parts = parts[:1]
         if kind == 1:
@@ -138,7 +148,7 @@ def sharegpt_edges(row: Row) -> Row | None:
     if found is None:
         return None
     turns = found["conversations"]
-    kind = _pick(turns[0]["value"], 8)
+    kind = choose(turns[0]["value"], 8)
     if kind == 0:
         turns[0] = {"from": "user", "value": turns[0]["value"]}
     if kind == 1:
@@ -155,7 +165,7 @@ def sharegpt_edges(row: Row) -> Row | None:
 
 
 def instruct(row: Row) -> Row:
-    return {"prompt": _question(row), "completion": _answer(row)}
+    return {"prompt": question_of(row), "completion": answer_of(row)}
 
 
 def instruct_edges(row: Row) -> Row:
@@ -166,7 +176,7 @@ def instruct_edges(row: Row) -> Row:
 def text_edges(row: Row) -> Row:
     """Texts with edge white space and control tokens; some are empty, blank or null."""
     found = alpaca_edges(row)
-    kind = _pick(found["instruction"], 12)
+    kind = choose(found["instruction"], 12)
     whole = f"{found['instruction']}\n\n{found['output']}"
     return {"text": {0: "", 1: " ", 2: None, 3: "\n"}.get(kind, whole)}
 
@@ -179,8 +189,8 @@ def repeat(row: Row) -> Row:
 
 def multi_turn_system(row: Row) -> Row | None:
     found = multi_turn(row)
-    if found is not None and _pick(found["messages"][0]["content"], 2) and found["messages"][0]["role"] != "system":
-        found["messages"].insert(0, _message("system", SYSTEMS[1]))
+    if found is not None and choose(found["messages"][0]["content"], 2) and found["messages"][0]["role"] != "system":
+        found["messages"].insert(0, message("system", SYSTEMS[1]))
     return found
 
 

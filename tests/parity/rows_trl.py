@@ -8,7 +8,7 @@ from typing import Any
 
 from parity.rows import (
     Row,
-    _pick,
+    choose,
     messages_edges,
     multi_turn,
     own,
@@ -28,8 +28,8 @@ def turns(row: Row) -> Row | None:
         return None
     answers = [turn for turn in found["messages"] if turn["role"] == "assistant"]
     for turn in answers:
-        turn["content"] = THOUGHTS[_pick(turn["content"], len(THOUGHTS))] + turn["content"]
-    if _pick(answers[-1]["content"] + "e", 8) == 0:
+        turn["content"] = THOUGHTS[choose(turn["content"], len(THOUGHTS))] + turn["content"]
+    if choose(answers[-1]["content"] + "e", 8) == 0:
         answers[-1]["content"] = ""
     return found
 
@@ -50,7 +50,7 @@ def calls(row: Row) -> Row | None:
     """Conversations with tools in which every message has the same keys; thoughts beside some answers."""
     found = tools(row)
     for turn in found["messages"]:
-        if turn["role"] == "assistant" and _pick(json.dumps(turn), 3) == 0:
+        if turn["role"] == "assistant" and choose(json.dumps(turn), 3) == 0:
             turn["reasoning_content"] = "It asks for a tool."
     return found
 
@@ -65,7 +65,7 @@ def harmony_tools(row: Row) -> Row:
             continue
         if "tool_calls" in turn:
             turn.pop("content")
-            if _pick(json.dumps(turn), 2):
+            if choose(json.dumps(turn), 2):
                 turn["thinking"] = "A tool helps."
         kept.append(turn)
     return {**found, "messages": kept}
@@ -107,7 +107,7 @@ def preference_text_implicit(row: Row) -> Row:
 
 def _worse(answer: str) -> str:
     return (answer[::-1], answer[: len(answer) // 2], "", answer + " really", " " + answer, answer[:1] + "!")[
-        _pick(answer, 6)
+        choose(answer, 6)
     ]
 
 
@@ -127,7 +127,7 @@ def continued(row: Row) -> Row | None:
     found = prompt_completion_history(row)
     if found is None or found["prompt"][-1]["role"] not in ("user", "assistant"):
         return None
-    if len(found["prompt"]) > 2 and _pick(found["prompt"][-1]["content"], 3) == 0:
+    if len(found["prompt"]) > 2 and choose(found["prompt"][-1]["content"], 3) == 0:
         cut = found["prompt"].pop()
         found["completion"] = [cut, *found["completion"]]
     if found["prompt"][-1]["role"] not in ("user", "assistant"):
@@ -140,9 +140,9 @@ def marked(row: Row) -> Row:
     question, answer = row["instruction"], str(row["output"])
     behind = ("", "", "\n### Response:\nand so on", "\n\n### Question:\nmore?\n\n### Response:\nyes", " ### Response:")
     head = ("### Response:\n", "### Response:\n", "### Response:\n", "### Answer:\n", "### Response:")[
-        _pick(question, 5)
+        choose(question, 5)
     ]
-    return {"text": f"### Question:\n{question}\n\n{head}{answer}{behind[_pick(answer, len(behind))]}"}
+    return {"text": f"### Question:\n{question}\n\n{head}{answer}{behind[choose(answer, len(behind))]}"}
 
 
 def tokenized_plain(row: Row) -> Row:

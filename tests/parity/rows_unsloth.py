@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from parity import rows
-from parity.rows import BEGINNINGS, ENDINGS, ODD_ANSWERS, Row
+from parity.rows import BEGINNINGS, ENDINGS, ODD_ANSWERS, Row, choose, question_of, turns_of
 
 PREAMBLE = "Below is a task. Write an answer.\n\n"
 QUESTION, ANSWER = "### Instruction:\n", "### Response:\n"
@@ -13,25 +13,21 @@ ODD_BREAKS = ("\n\n", "\n", "", " ", "\n\n\n", "</s>\n\n", "<|im_end|>\n", "<｜
 LEADS = ("", "", "", "\n", " ", "\\", "{", "(", "<", "1", "\u3000", "é")
 
 
-def _question(row: Row) -> str:
-    return f"{row['instruction']}\n\n{row['input']}" if row.get("input") else str(row["instruction"])
-
-
 def _odd(choices: tuple[str, ...], *about: str) -> str:
-    return choices[rows._pick("|".join(about), len(choices))]
+    return choices[choose("|".join(about), len(choices))]
 
 
 def alpaca_text(row: Row) -> Row:
     """An Alpaca prompt as Unsloth's notebooks write it, with our own preamble and odd characters beside the markers."""
-    question, answer = _question(row), str(row["output"])
-    odd = ODD_ANSWERS[rows._pick(question, len(ODD_ANSWERS))](answer)
+    question, answer = question_of(row), str(row["output"])
+    odd = ODD_ANSWERS[choose(question, len(ODD_ANSWERS))](answer)
     shown = f"{PREAMBLE}{QUESTION}{question}{_odd(ODD_BREAKS, answer)}{ANSWER}{_odd(LEADS, question)}{odd}"
     return {"text": _odd(BEGINNINGS, answer, "b") + shown + _odd(ENDINGS, question, "e")}
 
 
 def dialogue_text(row: Row) -> Row | None:
     """Many turns as plain text: an answer ends where the next question, or another answer, begins."""
-    turns = rows._turns(row)
+    turns = turns_of(row)
     names = {"user": QUESTION, "assistant": ANSWER, "system": "### System:\n"}
     parts = [names[turn["role"]] + turn["content"] + _odd(ODD_BREAKS, turn["content"]) for turn in turns]
     return {"text": "".join(parts)} if parts else None
@@ -39,7 +35,7 @@ def dialogue_text(row: Row) -> Row | None:
 
 def typed_chatml(row: Row) -> Row:
     """ChatML that somebody typed into a text column, with turns in unusual orders."""
-    question, answer = _question(row), str(row["output"])
+    question, answer = question_of(row), str(row["output"])
 
     def turn(role: str, text: str, end: str = "<|im_end|>\n") -> str:
         return f"<|im_start|>{role}\n{text}{end}"
@@ -59,7 +55,7 @@ def typed_chatml(row: Row) -> Row:
         + turn("assistant", "!"),
         turn("user", question + "<|im_start|>assistant\n") + turn("assistant", answer + "<|im_start|>user\n"),
     )
-    return {"text": orders[rows._pick(question + answer, len(orders))]}
+    return {"text": orders[choose(question + answer, len(orders))]}
 
 
 def conversations(row: Row) -> Row | None:
@@ -73,16 +69,11 @@ def conversations(row: Row) -> Row | None:
 def alternating(row: Row) -> Row | None:
     """A question and an answer by turns, for templates that take nothing else."""
     turns: list[Row] = []
-    for turn in rows._turns(row):
+    for turn in turns_of(row):
         if turn["role"] == ("assistant" if len(turns) % 2 else "user"):
             turns.append(turn)
     turns = turns[: len(turns) // 2 * 2]
     return {"messages": turns} if turns else None
-
-
-def alternating_conversations(row: Row) -> Row | None:
-    found = alternating(row)
-    return found and {"conversations": found["messages"]}
 
 
 ASKED, ANSWERED, ENDED = [151644, 872, 198], [151644, 77091, 198], [151645, 198]
@@ -91,7 +82,7 @@ ASKED, ANSWERED, ENDED = [151644, 872, 198], [151644, 77091, 198], [151645, 198]
 
 def tokenized_ids_answers(row: Row) -> Row:
     """Bytes as ids, between Qwen's markers."""
-    question, answer = ([5 + byte for byte in text.encode()] for text in (_question(row), str(row["output"])))
+    question, answer = ([5 + byte for byte in text.encode()] for text in (question_of(row), str(row["output"])))
     return {"input_ids": [*ASKED, *question, *ENDED, *ANSWERED, *answer, *ENDED]}
 
 
@@ -99,7 +90,7 @@ def tokenized_answers(row: Row) -> Row:
     """The same with labels of their own: some masked, some rows masked whole."""
     ids = tokenized_ids_answers(row)["input_ids"]
     labels = [-100 if i % 5 == 0 else token for i, token in enumerate(ids)]
-    whole = rows._pick(str(row["output"]), 7) == 0
+    whole = choose(str(row["output"]), 7) == 0
     return {"input_ids": ids, "labels": [-100] * len(ids) if whole else labels}
 
 
@@ -116,7 +107,6 @@ TRANSFORMATIONS: dict[str, Callable[[Row], Row | None]] = {
         typed_chatml,
         conversations,
         alternating,
-        alternating_conversations,
         tokenized_ids_answers,
         tokenized_answers,
         tokenized_short,

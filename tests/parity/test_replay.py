@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from parity import recording, replay
+from parity import recorder, recording, replay
 
 
 @cache
@@ -92,3 +95,63 @@ def test_a_difference_is_seen() -> None:
         outcome = replay.compare(cell, other)
         assert not outcome.agrees
         assert outcome.differences
+
+
+def test_a_cell_set_aside_decides_nothing_even_when_its_replay_fails() -> None:
+    source = {"name": "parity:edges.json#nowhere", "sha256": "of another file"}
+    header = {"case": "c", "trainer": "x", "tokenizer": {"name": "t"}, "sources": [source], "transformation": "own"}
+    cell = recording.Cell(header, [{"source": 0, "row": 0, "dropped": True}])
+    with patch.object(recording, "source_sha256", lambda name: "of this one"):
+        failed, aside = replay.replay(cell), replay.replay(recording.Cell({**header, "aside": "because"}, cell.rows))
+    assert failed.failed
+    assert failed.counts
+    assert aside.failed == failed.failed
+    assert not aside.counts
+    assert "(because)" in replay.table([aside])
+
+
+@dataclass(frozen=True)
+class _Case:
+    name: str
+    transformation: str = "own"
+    sources: tuple[str, ...] = ("realdata:x",)
+    tokenizers: tuple[str, ...] = ("t",)
+    settings: dict[str, Any] = field(default_factory=dict)
+    rows: int = 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keep", "left"),
+    [
+        ([], False, {"a": 2, "b": 2}),
+        (["--only", "b,c"], False, {"a": 1, "b": 2}),
+        (["--missing"], False, {"a": 1, "b": 2}),
+        (["--only", "b"], True, {"old": 1, "a": 1, "b": 2}),
+        (["--only", "c"], False, {"old": 1, "a": 1}),
+    ],
+)
+def test_a_recorder_keeps_the_cells_that_it_is_not_asked_for(
+    tmp_path: Path, arguments: list[str], keep: bool, left: dict[str, int]
+) -> None:
+    def cell(name: str, time: int) -> recording.Cell:
+        return recording.Cell({"case": name, "trainer": "x", "tokenizer": {"name": "t"}, "time": time})
+
+    file = tmp_path / f"t{recording.SUFFIX}"
+    recording.write(file, [cell("old", 1), cell("a", 1)])
+    options = recorder.parser(None).parse_args(arguments)
+    recorder.run(options, tmp_path, [_Case("a"), _Case("b")], lambda case, *_: cell(case.name, 2), keep=keep)
+    assert {cell.header["case"]: cell.header["time"] for cell in recording.read(file)} == left
+
+
+def test_what_a_recorder_made_is_written_when_it_stops(tmp_path: Path) -> None:
+    def record(case: _Case, tokenizer: str, held_out: bool) -> recording.Cell:
+        if case.name == "b":
+            raise AssertionError
+        return recording.Cell({"case": case.name, "trainer": "x", "tokenizer": {"name": tokenizer}})
+
+    options = recorder.parser(None).parse_args(["--held-out", str(tmp_path / "other")])
+    cases = [_Case("hand", sources=("parity:edges.json#x",)), _Case("a"), _Case("b")]
+    with pytest.raises(AssertionError):
+        recorder.run(options, tmp_path, cases, record)
+    found = recording.read(tmp_path / "other" / f"t{recording.SUFFIX}")
+    assert [cell.header["case"] for cell in found] == ["a"]

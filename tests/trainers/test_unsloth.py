@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lorads.engine.chain import Chain
@@ -97,6 +97,7 @@ OPTIONAL = st.none() | NUMBER
     st.builds(Search, MARKER, MARKER, SOME, OPTIONAL, OPTIONAL, st.booleans()),
     st.booleans(),
 )
+@example([[0] * 7], Search(Marker((0, 0), (), (0, 0)), Marker((0, 0, 0)), older=True), False)  # goes on behind the end
 def test_all_rows_at_once_find_what_a_walk_finds(rows: list[list[int]], search: Search, last_only: bool) -> None:
     expected = [flag for row in rows for flag in walked(row, search, last_only)]
     assert answers(flat(rows), search, last_only).tolist() == expected

@@ -224,7 +224,7 @@ def _render_hits(batch: Batch, context: FactContext, hits: Hits) -> None:
         position = batch.positions[row]
         ignored = next((item for item in lost if _is_ignored(item)), None)
         if ignored is not None:
-            role = str(batch.conversations[row].messages[ignored.message].get("role"))
+            role = ignored.role or str(batch.conversations[row].messages[ignored.message].get("role"))
             hits["role_refused"][position] = {
                 "code": "ignored",
                 "message_index": ignored.message,

@@ -27,6 +27,8 @@ class Lost:
     """The first characters of what is missing."""
     whole_message: bool = False
     """True when nothing of the message is in the render: the template ignored its role."""
+    role: str | None = None
+    """Under which role the template was given it, where that is not the message's own."""
 
 
 @dataclass(frozen=True, slots=True)

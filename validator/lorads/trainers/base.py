@@ -302,9 +302,11 @@ def kept_by_length(ids: Ids, max_length: int | None, mode: str) -> npt.NDArray[n
 
 def sum_by_row(flags: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """How many flags are set in each row of a flat batch; shape (rows,)."""
-    total = np.zeros(len(flags) + 1, np.int64)
-    np.cumsum(flags, out=total[1:])
-    return np.asarray(total[starts[1:]] - total[starts[:-1]])
+    sums = np.zeros(len(starts) - 1, np.int64)
+    filled = np.diff(starts) > 0
+    if filled.any():
+        sums[filled] = np.add.reduceat(flags, starts[:-1][filled], dtype=np.int64)
+    return sums
 
 
 def labels_fed(batch: LabelBatch) -> npt.NDArray[np.int64]:

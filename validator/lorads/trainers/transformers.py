@@ -23,8 +23,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from lorads.errors import UsageError
 from lorads.formats import Conversation, Kind
 from lorads.templates.render import RenderFailure
@@ -120,16 +118,14 @@ class TransformersLabeller:
         self.with_tools = _whole.tool_template(tokenizer, template)
 
     def label(self, conversations: Sequence[Conversation]) -> LabelBatch:
-        batch = _whole.by_key(conversations, self._key, self._label)
+        key = _whole.kind_and_template(self.template, self.with_tools)
+        batch = _whole.by_key(conversations, key, self._label)
         if self.masks_pad:
             batch.trained = batch.ids.flat != self.pad_id
         return batch
 
-    def _key(self, conversation: Conversation) -> tuple[Kind, bool]:
-        return conversation.kind, self.with_tools is not self.template and _whole.has_tools(conversation)
-
-    def _label(self, key: tuple[Kind, bool], conversations: Sequence[Conversation]) -> LabelBatch:
-        kind, tools = key
+    def _label(self, key: tuple[Kind, Template | None], conversations: Sequence[Conversation]) -> LabelBatch:
+        kind, template = key
         if kind is Kind.TOKENIZED:
             return self._tokenized(conversations)
         if kind is Kind.TEXT:
@@ -137,8 +133,7 @@ class TransformersLabeller:
         elif kind is Kind.PROMPT_COMPLETION:
             batch = _whole.pairs(conversations, self.tokenizer, None, None)
         else:
-            template = self.with_tools if tools else self.template
-            batch = _whole.conversations_of(conversations, self.tokenizer, template, None, False)
+            batch = _whole.conversations_of(conversations, self.tokenizer, template)
         self._cut(batch, special=kind in (Kind.TEXT, Kind.PROMPT_COMPLETION))
         return batch
 
@@ -153,18 +148,9 @@ class TransformersLabeller:
         return batch
 
     def _cut(self, batch: LabelBatch, special: bool) -> None:
-        """The tokenizer's truncation, which leaves room for what its post-processor adds."""
-        limit = self.options.max_length
-        if limit is None:
-            return
-        front, behind = (self.tokenizer.added_around or (0, 0)) if special else (0, 0)
-        counts = np.diff(batch.ids.starts)
-        excess = np.maximum(counts - limit, 0)
-        left = self.tokenizer.truncation_side == "left"
-        first = np.full(len(counts), front) if left else counts - behind - excess
-        place = _whole.positions(batch.ids.starts)
-        begin = np.repeat(first, counts)
-        batch.kept = (place < begin) | (place >= begin + np.repeat(excess, counts))
+        around = (self.tokenizer.added_around or (0, 0)) if special else (0, 0)
+        side: Literal["left", "right"] = "left" if self.tokenizer.truncation_side == "left" else "right"
+        batch.kept = _whole.kept_by_tokenizer(batch.ids, self.options.max_length, around, side)
 
     def reason(self, place: Place, trained: bool) -> str:
         if self.options.own.collator == "seq2seq":

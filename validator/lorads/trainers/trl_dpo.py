@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from lorads.errors import UsageError
 from lorads.formats import Conversation, Kind, Misfit
@@ -32,6 +33,8 @@ from lorads.trainers.base import LabelBatch, Place, Trainer, TrainOptions, commo
 if TYPE_CHECKING:
     from lorads.templates import Template
     from lorads.tokenizers import Ids, Tokenizer
+
+_Pair = tuple[Conversation, Conversation]
 
 PROMPT_FILLS = "the prompt alone fills the maximum length (TRL drops such rows without a word)"
 NO_PAIR = RenderFailure("stops", 'the row has no "chosen" and "rejected" of one kind, at which DPOTrainer stops')
@@ -80,52 +83,40 @@ class TrlDpoLabeller:
     def label(self, conversations: Sequence[Conversation]) -> LabelBatch:
         """Each row is made two: a prompt with each of its answers."""
         failures: dict[int, RenderFailure] = {}
-        shown: list[Conversation] = []
-        other: list[Conversation] = []
+        pairs: list[_Pair] = []
         for row, conversation in enumerate(conversations):
             found = _answers(conversation.record or {})
             if isinstance(found, RenderFailure):
                 failures[row] = found
                 found = (Conversation(Kind.TEXT, [], text=""),) * 2
-            chosen, rejected = found
-            swap = self.options.own.answer == "rejected"
-            shown.append(rejected if swap else chosen)
-            other.append(chosen if swap else rejected)
-        key = dict(zip(map(id, shown), zip(shown, other, strict=True), strict=True))
-
-        def label(key_of: tuple[Kind, bool], rows: Sequence[Conversation]) -> LabelBatch:
-            return self._pair(key_of, [key[id(row)][0] for row in rows], [key[id(row)][1] for row in rows])
-
-        batch = _whole.by_key(shown, self._key, label)
+            pairs.append(found if self.options.own.answer == "chosen" else found[::-1])
+        key = _whole.kind_and_template(self.template, self.with_tools)
+        batch = _whole.by_key(pairs, lambda pair: key(pair[0]), self._label)
         batch.failures |= failures
         return batch
 
-    def _key(self, conversation: Conversation) -> tuple[Kind, bool]:
-        return conversation.kind, self.with_tools is not self.template and _whole.has_tools(conversation)
+    def _label(self, key: tuple[Kind, Template | None], pairs: Sequence[_Pair]) -> LabelBatch:
+        """The first of each two."""
+        kind, template = key
+        lengths: list[npt.NDArray[np.int64]] = []
 
-    def _pair(self, key: tuple[Kind, bool], shown: Sequence[Conversation], other: Sequence[Conversation]) -> LabelBatch:
-        kind, tools = key
-        if kind is Kind.TEXT:  # failures
-            return _whole.texts(shown, self.tokenizer, None)
-        prompts: list[Ids] = []
-        wholes: list[Ids] = []
-
-        def boundary(prompt: Ids, whole: Ids) -> Any:
-            prompts.append(prompt)
-            wholes.append(whole)
-            return common_prefix(prompt, whole)
+        def boundary(prompt: Ids, whole: Ids) -> npt.NDArray[np.int64]:
+            lengths.append(common_prefix(prompt, whole))
+            return lengths[-1]
 
         def build(rows: Sequence[Conversation]) -> LabelBatch:
             if kind is Kind.PROMPT_COMPLETION:
                 return _whole.pairs(rows, self.tokenizer, self.tokenizer.special.eos, boundary)
-            template = self.with_tools if tools else self.template
-            return _whole.conversations_of(rows, self.tokenizer, template, boundary, False)
+            return _whole.conversations_of(rows, self.tokenizer, template, boundary)
 
-        rejected, batch = build(other), build(shown)
-        if not prompts:
+        shown, other = ([pair[n] for pair in pairs] for n in (0, 1))
+        if kind is Kind.TEXT:  # failures
+            return _whole.texts(shown, self.tokenizer, None)
+        batch = build(shown)
+        if not lengths:
             return batch
-        batch.failures = {**rejected.failures, **batch.failures}
-        length = np.minimum(common_prefix(prompts[0], wholes[0]), common_prefix(prompts[1], wholes[1]))
+        batch.failures = {**build(other).failures, **batch.failures}
+        length = np.minimum(*lengths)
         batch.trained = _whole.after(batch.ids, length)
         limit, mode = self.options.max_length, self.options.own.truncation_mode
         batch.kept = kept_by_length(batch.ids, limit, mode)
@@ -141,7 +132,7 @@ class TrlDpoLabeller:
         return "DPO does not count the prompt's tokens"
 
 
-def _answers(record: Mapping[str, Any]) -> tuple[Conversation, Conversation] | RenderFailure:
+def _answers(record: Mapping[str, Any]) -> _Pair | RenderFailure:
     """The prompt with the chosen, and with the rejected answer."""
     chosen: Any = record.get("chosen")
     rejected: Any = record.get("rejected")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from lorads.errors import UsageError
 from lorads.formats import Conversation, Kind
+from lorads.templates.render import RenderFailure
 from lorads.trainers import _whole
 from lorads.trainers.base import LabelBatch, Place, TrainOptions, common_prefix, kept_by_length, labels_fed
 from lorads.trainers.trl._training_templates import names, training_template
@@ -23,6 +24,9 @@ EMPTY = "the row has no token (packing leaves it out)"
 LAST_ONLY = UsageError(
     "TRL cannot train on the last answer alone",
     "make the rows prompt-completion: everything before the last answer is the prompt",
+)
+NOT_CONVERSATIONAL = RenderFailure(
+    "stops", "the row is no conversation, and TRL's assistant_only_loss refuses a data set of such rows"
 )
 
 
@@ -59,18 +63,13 @@ class Trl:
     def prepare(self, tokenizer: Tokenizer, template: Template | None, options: TrainOptions) -> TrlLabeller:
         own: Options = options.own
         refuse_markers(options, "TRL")
-        if options.packing and options.max_length is None:
-            raise UsageError("TRL packs to a maximum length, and there is none", "give --max-length N")
         if own.padding_free and not options.packing and options.max_length is not None:
             raise UsageError(
                 "TRL does not cut rows with padding_free, and refuses it together with a maximum length",
                 "give --max-length none, or --packing",
             )
-        if options.train_on == "last":
-            raise LAST_ONLY
-        eos = eos_of(tokenizer, own.eos_token)
-        if template is not None and own.eos_token is not None:
-            template = template.with_source(tokenizer.chat_template or "", eos_token=own.eos_token)
+        refuse(options)
+        template, eos = with_eos_token(tokenizer, template, own.eos_token)
         notes: tuple[str, ...] = ()
         with_tools = _whole.tool_template(tokenizer, template)
         if options.train_on == "assistant":
@@ -84,68 +83,75 @@ class Trl:
         return TrlLabeller(tokenizer, template, with_tools, options, eos, notes)
 
 
-class TrlLabeller:
-    def __init__(
+@dataclass(eq=False)
+class Labeller:
+    """What all versions have in common."""
+
+    tokenizer: Tokenizer
+    template: Template | None
+    with_tools: Template | None
+    options: TrainOptions
+    eos: str | None
+    notes: Sequence[str] = ()
+
+    def _by_kind(
         self,
-        tokenizer: Tokenizer,
+        conversations: Sequence[Conversation],
+        label: Callable[[tuple[Kind, Template | None], Sequence[Conversation]], LabelBatch],
+    ) -> LabelBatch:
+        return _whole.by_key(conversations, _whole.kind_and_template(self.template, self.with_tools), label)
+
+    def _completion_only(self, has_prompt: bool) -> bool:
+        asked: bool | None = self.options.own.completion_only_loss
+        if asked is not None:
+            return asked
+        return self.options.train_on == "completion" or (has_prompt and self.options.train_on != "all")
+
+    def _counting(self, conversation: Conversation) -> list[list[int]]:
+        """The masks of a row of ids that count: ``assistant_masks`` always, others with ``completion_only_loss``."""
+        record = conversation.record or {}
+        only = self._completion_only("prompt" in record and "completion" in record)
+        return [mask for name, mask in (conversation.masks or {}).items() if name == "assistant_masks" or only]
+
+    def _built(
+        self,
+        kind: Kind,
         template: Template | None,
-        with_tools: Template | None,
-        options: TrainOptions,
-        eos: str | None,
-        notes: tuple[str, ...],
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.template = template
-        self.with_tools = with_tools
-        self.options = options
-        self.eos = eos
-        self.notes: Sequence[str] = notes
-
-    def label(self, conversations: Sequence[Conversation]) -> LabelBatch:
-        batch = _whole.by_key(conversations, self._key, self._label)
-        self._finish(batch)
-        return batch
-
-    def _key(self, conversation: Conversation) -> tuple[Kind, bool]:
-        return conversation.kind, self.with_tools is not self.template and _whole.has_tools(conversation)
-
-    def _label(self, key: tuple[Kind, bool], conversations: Sequence[Conversation]) -> LabelBatch:
-        kind, tools = key
-        boundary = common_prefix if self._completion_only(kind) else None
+        conversations: Sequence[Conversation],
+        boundary: _whole.Boundary,
+        labels: Callable[[Conversation], Sequence[int]],
+    ) -> LabelBatch:
+        """Rows of one kind, from 0.24 on: ``boundary`` where a completion counts alone, ``labels`` of rows of ids."""
         assistant = self.options.train_on == "assistant"
+        # sft_trainer.py L955-958: without a completion there is no mask, whatever is set
+        completed = kind in (Kind.PROMPT_COMPLETION, Kind.PROMPT_COMPLETION_MESSAGES)
+        only = boundary if completed and self._completion_only(True) else None
         if kind in (Kind.MESSAGES, Kind.PROMPT_COMPLETION_MESSAGES):
-            template = self.with_tools if tools else self.template
-            return _whole.conversations_of(conversations, self.tokenizer, template, boundary, assistant)
+            return _whole.conversations_of(conversations, self.tokenizer, template, only, assistant)
         if kind is Kind.TEXT:
             batch = _whole.texts(conversations, self.tokenizer, self.eos)
         elif kind is Kind.PROMPT_COMPLETION:
-            batch = _whole.pairs(conversations, self.tokenizer, self.eos, boundary)
+            batch = _whole.pairs(conversations, self.tokenizer, self.eos, only)
         else:
-            batch = _whole.tokenized(conversations, self._labels)
-        return _whole.refuse_all(batch, _whole.NOT_CONVERSATIONAL) if assistant else batch
+            batch = _whole.tokenized(conversations, labels)
+        return _whole.refuse_all(batch, NOT_CONVERSATIONAL) if assistant else batch
 
-    def _completion_only(self, kind: Kind) -> bool:
-        """``sft_trainer.py`` L955-958: without a completion there is no mask, whatever is set."""
-        own: Options = self.options.own
-        asked = own.completion_only_loss
-        if asked is None and self.options.train_on == "all":
-            asked = False
-        return asked is not False and kind in (Kind.PROMPT_COMPLETION, Kind.PROMPT_COMPLETION_MESSAGES)
 
-    def _labels(self, conversation: Conversation) -> list[int]:
+class TrlLabeller(Labeller):
+    def label(self, conversations: Sequence[Conversation]) -> LabelBatch:
+        batch = self._by_kind(conversations, self._label)
+        self._finish(batch)
+        return batch
+
+    def _label(self, key: tuple[Kind, Template | None], conversations: Sequence[Conversation]) -> LabelBatch:
+        return self._built(*key, conversations, common_prefix, self._labels)
+
+    def _labels(self, conversation: Conversation) -> Sequence[int]:
         """``sft_trainer.py`` L1404-1430: a ``labels`` column is used as it is; else a token is trained where every mask
-        that counts is set: ``assistant_masks`` always, ``completion_mask`` with ``completion_only_loss`` alone."""
+        that counts is set."""
         if conversation.labels is not None:
             return conversation.labels
-        own: Options = self.options.own
-        asked = own.completion_only_loss
-        if asked is None:
-            record = conversation.record or {}
-            both = "prompt" in record and "completion" in record
-            asked = self.options.train_on == "completion" or (both and self.options.train_on != "all")
-        masks = conversation.masks or {}
-        counting = [mask for name, mask in masks.items() if name == "assistant_masks" or asked]
-        return _whole.masked(conversation.input_ids or (), counting)
+        return _whole.masked(conversation.input_ids or (), self._counting(conversation))
 
     def _finish(self, batch: LabelBatch) -> None:
         """``sft_trainer.py`` L1433-1480: cut to the maximum length, then drop rows without a label (label[0] counts).
@@ -199,15 +205,26 @@ def refuse_markers(options: TrainOptions, who: str) -> None:
         )
 
 
-def eos_of(tokenizer: Tokenizer, asked: str | None) -> str | None:
-    """The tokenizer's EOS, or the one asked for. Raises ``UsageError`` where the vocabulary does not have it."""
+def refuse(options: TrainOptions) -> None:
+    if options.packing and options.max_length is None:
+        raise UsageError("TRL packs to a maximum length, and there is none", "give --max-length N")
+    if options.train_on == "last":
+        raise LAST_ONLY
+
+
+def with_eos_token(
+    tokenizer: Tokenizer, template: Template | None, asked: str | None
+) -> tuple[Template | None, str | None]:
+    """The template, and EOS, with the ``eos_token`` asked for, which must be in the vocabulary."""
     if asked is None:
-        return tokenizer.special.eos
+        return template, tokenizer.special.eos
     if tokenizer.id_of(asked) is None:
         raise UsageError(
             f'the eos_token "{asked}" is not in the vocabulary, at which TRL stops', "name a token that the model has"
         )
-    return asked
+    if template is not None:
+        template = template.with_source(tokenizer.chat_template or "", eos_token=asked)
+    return template, asked
 
 
 def generating_template(tokenizer: Tokenizer, template: Template | None) -> tuple[Template | None, str]:

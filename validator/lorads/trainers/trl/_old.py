@@ -41,13 +41,14 @@ import numpy.typing as npt
 from lorads.errors import UsageError
 from lorads.formats import Conversation, Kind
 from lorads.templates.render import RenderBatch, RenderFailure
+from lorads.tokenizers.ids import Ids
 from lorads.trainers import _whole
 from lorads.trainers.base import LabelBatch, Place, TrainOptions, kept_by_length
-from lorads.trainers.trl._current import EMPTY, LAST_ONLY, Trl, eos_of, refuse_markers
+from lorads.trainers.trl._current import EMPTY, Labeller, Trl, refuse, refuse_markers, with_eos_token
 
 if TYPE_CHECKING:
     from lorads.templates import Template
-    from lorads.tokenizers import Ids, Tokenizer
+    from lorads.tokenizers import Tokenizer
 
 CONTINUE = "CONTINUE_FINAL_MESSAGE_TAG "
 """transformers 4.57 (``utils/chat_template_utils.py`` L507) puts this behind an answer that is to be continued."""
@@ -115,50 +116,19 @@ class _Old:
     format_notes: Mapping[str, str] = Trl.format_notes
 
 
-class _Labeller:
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        template: Template | None,
-        with_tools: Template | None,
-        options: TrainOptions,
-        eos: str | None,
-        notes: Sequence[str] = (),
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.template = template
-        self.with_tools = with_tools
-        self.options = options
-        self.eos = eos
-        self.notes = notes
+def _counted(options: TrainOptions, longer: dict[int, RenderFailure]) -> _whole.Boundary:
+    """``prompt_length``, which puts the rows that the collator stops at into ``longer``: a mask that is longer than its
+    row fits again where both are cut to the maximum length."""
 
-    def _completion_only(self, has_prompt: bool) -> bool:
-        asked: bool | None = self.options.own.completion_only_loss
-        if asked is not None:
-            return asked
-        return self.options.train_on == "completion" or (has_prompt and self.options.train_on != "all")
+    def boundary(prompt: Ids, whole: Ids) -> npt.NDArray[np.int64]:
+        counts = np.diff(whole.starts)
+        mismatch = np.diff(prompt.starts) > counts
+        if options.max_length is not None:
+            mismatch &= counts < options.max_length
+        longer.update(dict.fromkeys(np.flatnonzero(mismatch).tolist(), LONGER_PROMPT))
+        return _whole.prompt_length(prompt, whole)
 
-    def _longer_prompts(self, batch: LabelBatch, prompt: Ids) -> None:
-        """A mask that is longer than its row fits again where both are cut to the maximum length."""
-        limit = self.options.max_length
-        longer = np.diff(prompt.starts) > np.diff(batch.ids.starts)
-        if limit is not None:
-            longer &= np.diff(batch.ids.starts) < limit
-        for row in np.flatnonzero(longer).tolist():
-            batch.failures.setdefault(row, LONGER_PROMPT)
-
-    def _pairs(self, conversations: Sequence[Conversation]) -> LabelBatch:
-        found: list[Ids] = []
-
-        def boundary(prompt: Ids, whole: Ids) -> npt.NDArray[np.int64]:
-            found.append(prompt)
-            return _whole.prompt_length(prompt, whole)
-
-        only = boundary if self._completion_only(True) else None
-        batch = _whole.pairs(conversations, self.tokenizer, self.eos, only)
-        if found:
-            self._longer_prompts(batch, found[0])
-        return batch
+    return boundary
 
 
 class Trl024(_Old):
@@ -168,27 +138,25 @@ class Trl024(_Old):
     def prepare(self, tokenizer: Tokenizer, template: Template | None, options: TrainOptions) -> Labeller024:
         own: Options024 = options.own
         refuse_markers(options, "TRL 0.24")
-        _refuse(options)
+        refuse(options)
         if options.train_on == "assistant" and (template is None or not template.has_generation_markers):
             raise UsageError(
                 "TRL's assistant_only_loss needs {% generation %} blocks in the chat template, and this one has none",
                 "give a template with them by --chat-template FILE, or make the rows prompt-completion",
             )
-        eos = eos_of(tokenizer, own.eos_token)
-        if template is not None and own.eos_token is not None:
-            template = template.with_source(tokenizer.chat_template or "", eos_token=own.eos_token)
+        template, eos = with_eos_token(tokenizer, template, own.eos_token)
         notes = (AS_FIVE_LOADS,) if own.transformers == "4" else ()
         return Labeller024(tokenizer, template, _whole.tool_template(tokenizer, template), options, eos, notes)
 
 
-class Labeller024(_Labeller):
+class Labeller024(Labeller):
     @property
     def inputs(self) -> int:
         """How many keys ``apply_chat_template`` gives: ``input_ids`` and what the tokenizer names besides."""
         return len({"input_ids", *self.tokenizer.model_input_names} & {"input_ids", "token_type_ids", "attention_mask"})
 
     def label(self, conversations: Sequence[Conversation]) -> LabelBatch:
-        batch = _whole.by_key(conversations, self._key, self._label)
+        batch = self._by_kind(conversations, self._label)
         for i, conversation in enumerate(conversations):
             if conversation.tools is not None and isinstance((conversation.record or {}).get("tools"), str):
                 batch.failures[i] = TOOLS_TEXT
@@ -201,55 +169,25 @@ class Labeller024(_Labeller):
             _whole.mask_first(batch)
         return batch
 
-    def _key(self, conversation: Conversation) -> tuple[Kind, bool]:
-        return conversation.kind, self.with_tools is not self.template and _whole.has_tools(conversation)
-
-    def _label(self, key: tuple[Kind, bool], conversations: Sequence[Conversation]) -> LabelBatch:
-        kind, tools = key
-        if kind in (Kind.MESSAGES, Kind.PROMPT_COMPLETION_MESSAGES):
-            return self._rendered(kind, conversations, tools)
-        if kind is Kind.TEXT:
-            batch = _whole.texts(conversations, self.tokenizer, self.eos)
-        elif kind is Kind.PROMPT_COMPLETION:
-            batch = self._pairs(conversations)
-        else:
-            batch = _whole.tokenized(conversations, self._labels)
-        if self.options.train_on == "assistant":
-            return _whole.refuse_all(batch, _whole.NOT_CONVERSATIONAL)
+    def _label(self, key: tuple[Kind, Template | None], conversations: Sequence[Conversation]) -> LabelBatch:
+        kind, template = key
+        longer: dict[int, RenderFailure] = {}
+        boundary = _counted(self.options, longer)
+        if kind is Kind.PROMPT_COMPLETION_MESSAGES and self.options.own.transformers == "5":
+            boundary = self._keys_counted
+        batch = self._built(kind, template, conversations, boundary, self._labels)
+        batch.failures = {**longer, **batch.failures}
         return batch
 
-    def _rendered(self, kind: Kind, conversations: Sequence[Conversation], tools: bool) -> LabelBatch:
-        found: list[Ids] = []
+    def _keys_counted(self, prompt: Ids, whole: Ids) -> npt.NDArray[np.int64]:
+        return np.minimum(self.inputs, np.diff(whole.starts))
 
-        def boundary(prompt: Ids, whole: Ids) -> npt.NDArray[np.int64]:
-            if self.options.own.transformers == "5":
-                return np.minimum(self.inputs, np.diff(whole.starts))
-            found.append(prompt)
-            return _whole.prompt_length(prompt, whole)
-
-        only = kind is Kind.PROMPT_COMPLETION_MESSAGES and self._completion_only(True)
-        template = self.with_tools if tools else self.template
-        batch = _whole.conversations_of(
-            conversations,
-            self.tokenizer,
-            template,
-            boundary if only else None,
-            self.options.train_on == "assistant",
-        )
-        if found:
-            self._longer_prompts(batch, found[0])
-        return batch
-
-    def _labels(self, conversation: Conversation) -> list[int]:
+    def _labels(self, conversation: Conversation) -> Sequence[int]:
         """The collator (L155-240): a ``labels`` column, unless packing left it behind, and -100 where a mask is 0."""
-        record = conversation.record or {}
-        only = self._completion_only("prompt" in record and "completion" in record)
-        masks = conversation.masks or {}
-        counting = [mask for name, mask in masks.items() if name == "assistant_masks" or only]
         values = conversation.input_ids or []
         if conversation.labels is not None and not self.options.packing:
             values = conversation.labels
-        return _whole.masked(values, counting)
+        return _whole.masked(values, self._counting(conversation))
 
     def reason(self, place: Place, trained: bool) -> str:
         if self.options.train_on == "assistant":
@@ -272,16 +210,14 @@ class Trl017(_Old):
 
     def prepare(self, tokenizer: Tokenizer, template: Template | None, options: TrainOptions) -> Labeller017:
         own: Options017 = options.own
-        _refuse(options)
+        refuse(options)
         if options.train_on == "assistant":
             raise UsageError(
                 "TRL 0.17 has no assistant_only_loss",
                 "give --response-marker and --instruction-marker (DataCollatorForCompletionOnlyLM), or make the rows "
                 "prompt-completion",
             )
-        eos = eos_of(tokenizer, own.eos_token)
-        if template is not None and own.eos_token is not None:
-            template = template.with_source(tokenizer.chat_template or "", eos_token=own.eos_token)
+        template, eos = with_eos_token(tokenizer, template, own.eos_token)
         if options.response_marker is None:
             if options.instruction_marker is not None:
                 raise UsageError(
@@ -308,29 +244,12 @@ class Trl017(_Old):
         return Labeller017(tokenizer, template, template, options, eos, notes, markers)
 
 
-def _refuse(options: TrainOptions) -> None:
-    if options.packing and options.max_length is None:
-        raise UsageError("TRL packs to a maximum length, and there is none", "give --max-length N")
-    if options.train_on == "last":
-        raise LAST_ONLY
-
-
-class Labeller017(_Labeller):
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        template: Template | None,
-        with_tools: Template | None,
-        options: TrainOptions,
-        eos: str | None,
-        notes: Sequence[str] = (),
-        markers: _Markers | None = None,
-    ) -> None:
-        super().__init__(tokenizer, template, with_tools, options, eos, notes)
-        self.markers = markers
+@dataclass(eq=False)
+class Labeller017(Labeller):
+    markers: _Markers | None = None
 
     def label(self, conversations: Sequence[Conversation]) -> LabelBatch:
-        batch = _whole.by_key(conversations, lambda conversation: conversation.kind, self._label)
+        batch = self._by_kind(conversations, self._label)
         options = self.options
         if options.packing:
             batch.trained = np.ones(len(batch.ids.flat), np.bool_)
@@ -344,46 +263,51 @@ class Labeller017(_Labeller):
             self.markers.mask(batch)
         return batch
 
-    def _label(self, kind: Kind, conversations: Sequence[Conversation]) -> LabelBatch:
+    def _label(self, key: tuple[Kind, Template | None], conversations: Sequence[Conversation]) -> LabelBatch:
+        kind, template = key
         if kind is Kind.TEXT:
             return _whole.texts(conversations, self.tokenizer, self.eos)
-        if kind is Kind.PROMPT_COMPLETION:
-            batch = self._pairs(conversations)
-        elif kind is Kind.TOKENIZED:
+        if kind is Kind.TOKENIZED:
             return _whole.tokenized(conversations, self._labels)
+        longer: dict[int, RenderFailure] = {}
+        boundary = _counted(self.options, longer) if self._completion_only(True) else None
+        if kind is Kind.PROMPT_COMPLETION:
+            batch = _whole.pairs(conversations, self.tokenizer, self.eos, boundary)
+        elif template is None:
+            batch = _whole.refused(len(conversations), _whole.NO_TEMPLATE)
         else:
-            batch = self._rendered(conversations, kind is Kind.PROMPT_COMPLETION_MESSAGES)
+            batch = self._rendered(kind, template, conversations, boundary)
+        batch.failures = {**longer, **batch.failures}
         if self.markers is not None and kind is not Kind.MESSAGES:
             return _whole.refuse_all(batch, MASK_COLUMN)
         return batch
 
-    def _labels(self, conversation: Conversation) -> list[int]:
+    def _labels(self, conversation: Conversation) -> Sequence[int]:
         only = self._completion_only("prompt" in (conversation.record or {}))
         mask = (conversation.masks or {}).get("completion_mask")
-        ids = conversation.input_ids or []
-        return _whole.masked(ids, [mask] if only and mask is not None else [])
+        return _whole.masked(conversation.input_ids or (), [mask] if only and mask is not None else [])
 
-    def _rendered(self, conversations: Sequence[Conversation], completion: bool) -> LabelBatch:
+    def _rendered(
+        self,
+        kind: Kind,
+        template: Template,
+        conversations: Sequence[Conversation],
+        boundary: _whole.Boundary | None,
+    ) -> LabelBatch:
         """``trl/data_utils.py::apply_chat_template`` (L71-170): the completion is what the whole render has behind the
         prompt's, as text."""
-        template = self.template
-        if template is None:
-            return _whole.unrendered(len(conversations))
         bare = [_without_arguments(conversation) for conversation in conversations]
         render = template.render(bare)
         failures = dict(render.failures)
         self._nulls(template, bare, render, failures)
         ids = self.tokenizer.encode(render.texts)
         places = self.tokenizer.place(render.texts, ids)
-        batch = _whole.rendered_batch(render, ids, places, np.ones(len(ids.flat), np.bool_), failures)
-        if not completion:
-            return batch
-        prompts = self._prompts(template, bare, render, failures)
-        if self._completion_only(True):
-            prompt = self.tokenizer.encode(prompts)
-            batch.trained = _whole.after(ids, _whole.prompt_length(prompt, ids))
-            self._longer_prompts(batch, prompt)
-        return batch
+        trained = np.ones(len(ids.flat), np.bool_)
+        if kind is Kind.PROMPT_COMPLETION_MESSAGES:
+            prompts = self._prompts(template, bare, render, failures)
+            if boundary is not None:
+                trained = _whole.after(ids, boundary(self.tokenizer.encode(prompts), ids))
+        return _whole.rendered_batch(render, ids, places, trained, failures)
 
     def _nulls(
         self,
@@ -432,7 +356,7 @@ class Labeller017(_Labeller):
                     failures.setdefault(i, NOT_CONTINUED)
                 prompts[i] = text[:at] if text.startswith(CONTINUE, at) else text[:at].rstrip()
         for i, role in enumerate(last):
-            if i not in continued and i in asked.failures:
+            if role != "assistant" and i in asked.failures:
                 failures.setdefault(i, asked.failures[i])
             if role not in ("user", "assistant"):
                 failures[i] = RenderFailure("stops", f'the prompt ends with the role "{role}", at which TRL stops')
@@ -483,15 +407,14 @@ class _Markers:
         self.pad_id = pad_id
 
     def mask(self, batch: LabelBatch) -> None:
-        trained = np.ones(len(batch.ids.flat), np.bool_)
-        if self.pad_id is not None:
-            trained &= batch.ids.flat != self.pad_id
+        flat, starts = batch.ids.flat, batch.ids.starts
+        trained = np.ones(len(flat), np.bool_) if self.pad_id is None else flat != self.pad_id
         # the markers are looked for among the labels: a pad token in one, or a row's cut end, hides it
-        labels = np.where(trained & batch.kept, batch.ids.flat.astype(np.int64), -100)
-        responses = _found(labels, self.response, batch.ids.starts)
-        asked = None if self.instruction is None else _found(labels, self.instruction, batch.ids.starts)
-        for row in range(len(batch.ids.starts) - 1):
-            begin, end = int(batch.ids.starts[row]), int(batch.ids.starts[row + 1])
+        labels = Ids(np.where(trained & batch.kept, flat, np.int32(-100)), starts)
+        responses = _found(labels, self.response)
+        asked = None if self.instruction is None else _found(labels, self.instruction)
+        for row in range(len(starts) - 1):
+            begin, end = int(starts[row]), int(starts[row + 1])
             ends = responses[row] + len(self.response)
             if asked is None:
                 trained[begin : begin + int(ends[-1]) if len(ends) else end] = False
@@ -512,22 +435,17 @@ class _Markers:
             trained[begins[-1] :] = False
 
 
-def _marker(tokenizer: Tokenizer, text: str) -> npt.NDArray[np.int32]:
-    ids = tokenizer.encode([text]).flat
-    if not len(ids):
+def _marker(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode([text]).flat.tolist()
+    if not ids:
         raise UsageError("a marker has no token", "give --response-marker and --instruction-marker a text")
     return ids
 
 
-def _found(
-    labels: npt.NDArray[np.int64], marker: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]
-) -> list[npt.NDArray[np.int64]]:
+def _found(labels: Ids, marker: list[int]) -> list[npt.NDArray[np.int64]]:
     """Where the marker begins in each row, counted from the row's start."""
-    at = np.flatnonzero(labels[: len(labels) - len(marker) + 1] == marker[0])
-    for offset in range(1, len(marker)):
-        at = at[labels[at + offset] == marker[offset]]
-    row = np.searchsorted(starts, at, side="right") - 1
-    inside = at + len(marker) <= starts[row + 1]
-    at, row = at[inside], row[inside]
-    borders = np.searchsorted(row, np.arange(len(starts)))
-    return [at[borders[i] : borders[i + 1]] - starts[i] for i in range(len(starts) - 1)]
+    at = _whole.matches(labels, marker)
+    return [
+        part - start
+        for part, start in zip(np.split(at, np.searchsorted(at, labels.starts[1:-1])), labels.starts, strict=False)
+    ]

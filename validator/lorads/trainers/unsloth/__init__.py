@@ -41,9 +41,9 @@ which key holds the role (ShareGPT's names are mapped), the repairs that Unsloth
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -51,33 +51,20 @@ import numpy.typing as npt
 
 from lorads.errors import UsageError
 from lorads.formats import Conversation, Kind
-from lorads.templates.render import PART_CONTENT, PART_NONE, SCAFFOLD, RenderFailure
+from lorads.templates.render import RenderFailure
 from lorads.tokenizers.ids import Ids
-from lorads.trainers.base import (
-    LabelBatch,
-    Place,
-    Segments,
-    TrainOptions,
-    concatenate,
-    kept_by_length,
-    render_segments,
-    segments_of,
-    sum_by_row,
-)
+from lorads.trainers import _whole
+from lorads.trainers.base import LabelBatch, Place, TrainOptions, kept_by_length, labels_fed, sum_by_row
 from lorads.trainers.unsloth._markers import contains, encoder, find_marker, inferred
-from lorads.trainers.unsloth._spans import Marker, Search, answers, matches
+from lorads.trainers.unsloth._spans import Marker, Search, answers
 
 if TYPE_CHECKING:
     from lorads.templates import Template
-    from lorads.tokenizers import Places, Tokenizer
+    from lorads.tokenizers import Tokenizer
 
 NO_ANSWER = "no answer is left to train on: its marker was not found in the row (Unsloth removes such rows)"
 CUT_ANSWER = "no answer is left to train on: maximum length cut them all off (Unsloth removes such rows)"
 NO_LABEL = "no label is left within the maximum length (Unsloth drops such tokenized rows without a word)"
-OWN_TEMPLATE = RenderFailure("not-reproduced", "the row brings its own chat_template, which lorads does not run")
-NO_TEMPLATE = RenderFailure(
-    "no-template", "the tokenizer has no chat template, and none was given with --chat-template"
-)
 TOOLS_AS_TEXT = RenderFailure(
     "stops", "its tools are a JSON text, at which Unsloth stops where a row has a prompt and a completion"
 )
@@ -258,162 +245,127 @@ class UnslothLabeller:
         search: Search | None,
         notes: Sequence[str],
     ) -> None:
-        self.tokenizer, self.template, self.options, self.search, self.notes = (
-            tokenizer,
-            template,
-            options,
-            search,
-            notes,
-        )
-        self.first = options.first
+        self.tokenizer = tokenizer
+        self.template = template
+        self.options = options
+        self.search = search
+        self.notes = notes
         self.older = isinstance(options.own, OlderOptions)
+        self.formatting: bool | None = True if self.older else options.own.formatting_func
         self.masked_out = () if self.older else _masked_out(options.own.mask_out_tokens, tokenizer)
         alone, framed = encoder(tokenizer)(["a"])[0], tokenizer.encode(["a"], add_special_tokens=True).row(0).tolist()
         front = next((i for i in range(len(framed)) if framed[i : i + len(alone)] == alone), 0)
-        self.frame = front, len(framed) - front - len(alone)
-        """How many tokens the tokenizer puts in front of a text, and behind it."""
+        self.behind = len(framed) - front - len(alone)
+        """How many tokens the tokenizer puts behind a text."""
 
     # Dataset types
 
     def label(self, conversations: Sequence[Conversation]) -> LabelBatch:
-        groups: dict[tuple[Kind, bool], list[int]] = defaultdict(list)
-        for i, conversation in enumerate(conversations):
-            groups[conversation.kind, self._is_formatted(conversation)].append(i)
-        parts: list[tuple[Sequence[int], LabelBatch]] = []
-        for (kind, formatted), indices in groups.items():
-            chosen = [conversations[i] for i in indices] if len(groups) > 1 else conversations
-            parts.append((indices, self._build(kind, formatted, chosen)))
-        if not parts:
-            return _without_rows(0)
-        whole = concatenate(parts, len(conversations))
+        batch = _whole.by_key(conversations, attrgetter("kind"), self._build)
         if self.search is not None:
-            self._keep_answers(whole, self.search)
+            self._keep_answers(batch, self.search)
         elif self.options.packing and not self.older:
-            whole.trained = whole.trained.copy()
-            whole.trained[whole.ids.starts[:-1][np.diff(whole.ids.starts) > 0]] = False
-        return whole
+            _whole.mask_first(batch)
+        return batch
 
-    def _is_formatted(self, conversation: Conversation) -> bool:
-        if conversation.kind is not Kind.MESSAGES:
-            return False
-        wanted = True if self.older else self.options.own.formatting_func
-        if wanted is not None:
-            return bool(wanted)
-        return conversation.record is not None and "messages" not in conversation.record
-
-    def _build(self, kind: Kind, formatted: bool, rows: Sequence[Conversation]) -> LabelBatch:
+    def _build(self, kind: Kind, rows: Sequence[Conversation]) -> LabelBatch:
         if kind is Kind.TOKENIZED:
             return self._tokenized(rows)
         if kind is Kind.TEXT:
             return self._texts(rows)
         if kind is Kind.MESSAGES:
-            batch = self._formatted(rows) if formatted else self._rendered(rows, False)
-            for i, row in enumerate(rows):
-                if row.record is not None and isinstance(row.record.get("text"), str):
-                    batch.failures[i] = TEXT_BESIDE
-            return batch
+            return _whole.by_key(rows, self._is_formatted, self._messages)
         if self.older:
-            return _without_rows(len(rows), NO_COLUMNS)
-        return self._pairs(rows) if kind is Kind.PROMPT_COMPLETION else self._rendered(rows, True)
+            return _whole.refused(len(rows), NO_COLUMNS)
+        return self._pairs(rows) if kind is Kind.PROMPT_COMPLETION else self._completed(rows)
+
+    def _is_formatted(self, conversation: Conversation) -> bool:
+        if self.formatting is not None:
+            return self.formatting
+        return conversation.record is not None and "messages" not in conversation.record
+
+    def _messages(self, formatted: bool, rows: Sequence[Conversation]) -> LabelBatch:
+        batch = self._formatted(rows) if formatted else self._rendered(rows)
+        for i, row in enumerate(rows):
+            if row.record is not None and isinstance(row.record.get("text"), str):
+                batch.failures[i] = TEXT_BESIDE
+        return batch
 
     def _texts(self, rows: Sequence[Conversation]) -> LabelBatch:
-        texts = [row.text or "" for row in rows]
-        first = texts[0] if self.first is None or self.first.text is None else self.first.text
-        special = self._adds_special(first)
-        ids = self.tokenizer.encode(texts, add_special_tokens=special)
-        places = self.tokenizer.place(texts, ids, add_special_tokens=special)
-        batch = _batch(ids, _string_segments([texts], texts, ids, places), texts, places)
-        batch.kept = self._kept_by_tokenizer(ids, special)
+        special = self._adds_special(self._first_text(rows))
+        batch = _whole.texts(rows, self.tokenizer, None, special)
+        batch.kept = self._kept_by_tokenizer(batch.ids, special)
         return batch
 
     def _formatted(self, rows: Sequence[Conversation]) -> LabelBatch:
         """As a ``formatting_func`` makes texts of conversations."""
         if self.options.train_on == "completion":
-            return _without_rows(len(rows), FORMATTED_COMPLETION)
+            return _whole.refused(len(rows), FORMATTED_COMPLETION)
         if self.template is None:
-            return _without_rows(len(rows), NO_TEMPLATE)
+            return _whole.refused(len(rows), _whole.NO_TEMPLATE)
         render = self.template.render(list(rows))
         first = next((text for i, text in enumerate(render.texts) if i not in render.failures), "")
-        if self.first is not None and self.first.kind is Kind.MESSAGES:
-            first = self.template.render([self.first]).texts[0]
+        if self.options.first is not None and self.options.first.kind is Kind.MESSAGES:
+            first = self.template.render([self.options.first]).texts[0]
         special = self._adds_special(first)
         ids = self.tokenizer.encode(render.texts, add_special_tokens=special)
         places = self.tokenizer.place(render.texts, ids, add_special_tokens=special)
-        batch = _batch(ids, render_segments(render, places, ids), render.texts, places)
+        failures = {**render.failures, **_whole.own_templates(rows)}
+        batch = _whole.rendered_batch(render, ids, places, np.ones(len(ids.flat), np.bool_), failures)
         batch.kept = self._kept_by_tokenizer(ids, special)
-        batch.failures, batch.lost = {**render.failures, **_own_templates(rows)}, render.lost
         return batch
 
-    def _rendered(self, rows: Sequence[Conversation], completion: bool) -> LabelBatch:
-        if self.template is None:
-            return _without_rows(len(rows), NO_TEMPLATE)
-        render = self.template.render(list(rows))
-        ids = self.tokenizer.encode(render.texts)
-        places = self.tokenizer.place(render.texts, ids)
-        batch = _batch(ids, render_segments(render, places, ids), render.texts, places)
-        batch.failures, batch.lost = {**render.failures, **_own_templates(rows)}, render.lost
-        mode = self.options.own.truncation_mode
-        if completion:
-            # Completions are cut at the end whatever truncation_mode says (L2929).
-            mode = "keep_start"
-            prompt = self.template.render(list(rows), add_generation_prompt=True, prompt_only=True)
-            for i, row in enumerate(rows):
-                if row.record is not None and isinstance(row.record.get("tools"), str):
-                    batch.failures.setdefault(i, TOOLS_AS_TEXT)
-                elif i in prompt.failures:
-                    batch.failures.setdefault(i, prompt.failures[i])
-            if self.options.train_on != "all":
-                batch.trained = _behind(ids, np.diff(self.tokenizer.encode(prompt.texts).starts))
-        batch.kept = kept_by_length(ids, self.options.max_length, mode)
+    def _rendered(self, rows: Sequence[Conversation]) -> LabelBatch:
+        batch = _whole.conversations_of(rows, self.tokenizer, self.template)
+        batch.kept = kept_by_length(batch.ids, self.options.max_length, self.options.own.truncation_mode)
+        return batch
+
+    def _completed(self, rows: Sequence[Conversation]) -> LabelBatch:
+        batch = _whole.conversations_of(rows, self.tokenizer, self.template, _whole.prompt_length)
+        if self.options.train_on == "all":
+            batch.trained[:] = True
+        for i, row in enumerate(rows):
+            if row.record is not None and isinstance(row.record.get("tools"), str):
+                batch.failures.setdefault(i, TOOLS_AS_TEXT)
+        # Completions are cut at the end whatever truncation_mode says (L2929).
+        batch.kept = kept_by_length(batch.ids, self.options.max_length, "keep_start")
         return batch
 
     def _pairs(self, rows: Sequence[Conversation]) -> LabelBatch:
-        eos = self.tokenizer.special.eos
-        prompts = [row.text or "" for row in rows]
-        completions = [row.completion or "" for row in rows]
-        ends = ["" if not eos or completion.endswith(eos) else eos for completion in completions]
-        texts = [a + b + c for a, b, c in zip(prompts, completions, ends, strict=True)]
-        first = prompts[0] if self.first is None or self.first.text is None else self.first.text
-        special = self._adds_special(first)
-        ids = self.tokenizer.encode(texts, add_special_tokens=special)
-        places = self.tokenizer.place(texts, ids, add_special_tokens=special)
-        batch = _batch(ids, _string_segments([prompts, completions], texts, ids, places), texts, places)
-        if self.options.train_on != "all":
-            batch.trained = _behind(ids, np.diff(self.tokenizer.encode(prompts, add_special_tokens=special).starts))
-        batch.kept = kept_by_length(ids, self.options.max_length, "keep_start")
+        special = self._adds_special(self._first_text(rows))
+        boundary = None if self.options.train_on == "all" else _whole.prompt_length
+        batch = _whole.pairs(rows, self.tokenizer, self.tokenizer.special.eos, boundary, special)
+        batch.kept = kept_by_length(batch.ids, self.options.max_length, "keep_start")
         return batch
 
     def _tokenized(self, rows: Sequence[Conversation]) -> LabelBatch:
-        completion_only = self.options.train_on == "completion"
-        values = [_labels(row, completion_only) for row in rows]
-        counts = [len(row.input_ids or ()) for row in rows]
-        starts = np.zeros(len(counts) + 1, np.int64)
-        np.cumsum(counts, out=starts[1:])
-        flat = np.fromiter((token for row in rows for token in row.input_ids or ()), np.int32, int(starts[-1]))
-        labels = np.fromiter((label for row in values for label in row), np.int64, int(starts[-1]))
-        segments = Segments(
-            starts.copy(),
-            np.zeros(len(counts), np.int32),
-            np.full(len(counts), PART_CONTENT, np.int8),
-            np.arange(len(counts) + 1),
-        )
-        batch = _batch(Ids(flat, starts), segments)
-        batch.trained, batch.labels = labels != -100, labels
+        options = self.options
+        counting = ("assistant_masks", "completion_mask") if options.train_on == "completion" else ("assistant_masks",)
+
+        def labels(row: Conversation) -> Sequence[int]:
+            """``labels`` as they are; else the ids where every mask that counts is set (L3034-3053)."""
+            if row.labels is not None:
+                return row.labels
+            masks = row.masks or {}
+            return _whole.masked(row.input_ids or (), [masks[name] for name in counting if name in masks])
+
+        batch = _whole.tokenized(rows, labels)
         if self.older:
             if self.search is not None:
                 batch.failures = {i: LABELS_BEFORE_MARKERS for i, row in enumerate(rows) if row.labels is not None}
             return batch
-        own = self.options.own
-        if self.options.packing:
-            batch.kept = kept_by_length(batch.ids, self.options.max_length, "keep_start")
-        elif own.padding_free:
-            batch.kept = kept_by_length(batch.ids, self.options.max_length, own.truncation_mode)
-            left = sum_by_row(batch.trained & batch.kept, starts)
-            counted = ("assistant_masks", "completion_mask") if completion_only else ("assistant_masks",)
-            for i in np.flatnonzero(left == 0).tolist():
-                if rows[i].labels is not None or any(name in (rows[i].masks or ()) for name in counted):
+        if options.packing:
+            batch.kept = kept_by_length(batch.ids, options.max_length, "keep_start")
+        elif options.own.padding_free:
+            batch.kept = kept_by_length(batch.ids, options.max_length, options.own.truncation_mode)
+            for i in np.flatnonzero(labels_fed(batch) == 0).tolist():
+                if rows[i].labels is not None or any(name in (rows[i].masks or ()) for name in counting):
                     batch.dropped[i] = NO_LABEL
         return batch
+
+    def _first_text(self, rows: Sequence[Conversation]) -> str:
+        first = self.options.first
+        return (rows[0].text or "") if first is None or first.text is None else first.text
 
     def _adds_special(self, first: str) -> bool:
         """Not where the first text begins with BOS, nor where the template's source holds it: its text, not the
@@ -422,44 +374,36 @@ class UnslothLabeller:
         return bos is None or not (first.startswith(bos) or bos in (self.tokenizer.chat_template or ""))
 
     def _kept_by_tokenizer(self, ids: Ids, special: bool) -> npt.NDArray[np.bool_]:
-        """The tokenizer cuts the text, not what it puts around it."""
-        limit = self.options.max_length
-        behind = self.frame[1] if special else 0
-        if limit is None or not behind:
-            return kept_by_length(ids, limit, "keep_start")
-        kept = np.ones(len(ids.flat), np.bool_)
-        for row in np.flatnonzero(np.diff(ids.starts) > limit).tolist():
-            begin, end = int(ids.starts[row]), int(ids.starts[row + 1])
-            kept[begin + max(limit - behind, 0) : end - behind] = False
-        return kept
+        around = (0, self.behind if special else 0)
+        return _whole.kept_by_tokenizer(ids, self.options.max_length, around, "right")
 
     # Answers
 
     def _keep_answers(self, batch: LabelBatch, search: Search) -> None:
         """Mask all but the answers, as they are found in what truncation left of a row; drop rows without any."""
-        last_only = self.options.train_on == "last"
-        found = self._answers(batch.ids, search, last_only)
-        lengths, left = np.diff(batch.ids.starts), sum_by_row(batch.kept, batch.ids.starts)
-        cut = np.flatnonzero(left < lengths)
-        if len(cut):
+        found = self._answers(batch.ids, search)
+        if not batch.kept.all():
             # What is cut off may end an answer, or hold the last one.
+            lengths, left = np.diff(batch.ids.starts), sum_by_row(batch.kept, batch.ids.starts)
+            cut = np.flatnonzero(left < lengths)
             at = batch.kept & np.repeat(left < lengths, lengths)
             starts = np.zeros(len(cut) + 1, np.int64)
             np.cumsum(left[cut], out=starts[1:])
-            found[at] = self._answers(Ids(batch.ids.flat[at], starts), search, last_only)
+            found[at] = self._answers(Ids(batch.ids.flat[at], starts), search)
         batch.trained = batch.trained & found
         if self.older:
             return
-        fed = sum_by_row(batch.trained & batch.kept, batch.ids.starts)
-        all_ = sum_by_row(batch.trained, batch.ids.starts)
-        for row in np.flatnonzero(fed == 0).tolist():
+        starts = batch.ids.starts
+        for row in np.flatnonzero(labels_fed(batch) == 0).tolist():
             if row not in batch.failures:
-                batch.dropped.setdefault(row, CUT_ANSWER if all_[row] else NO_ANSWER)
+                cut_off = batch.trained[starts[row] : starts[row + 1]].any()
+                batch.dropped.setdefault(row, CUT_ANSWER if cut_off else NO_ANSWER)
 
-    def _answers(self, ids: Ids, search: Search, last_only: bool) -> npt.NDArray[np.bool_]:
-        found = answers(ids, search, last_only)
+    def _answers(self, ids: Ids, search: Search) -> npt.NDArray[np.bool_]:
+        found = answers(ids, search, self.options.train_on == "last")
         for sequence in self.masked_out:
-            for step, at in enumerate([matches(ids, sequence)] * len(sequence)):
+            at = _whole.matches(ids, sequence)
+            for step in range(len(sequence)):
                 found[at + step] = False
         return found
 
@@ -498,53 +442,6 @@ def _masked_out(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[tuple[int, 
             if ids:
                 out[tuple(ids)] = None
     return tuple(out)
-
-
-def _own_templates(rows: Sequence[Conversation]) -> dict[int, RenderFailure]:
-    return {i: OWN_TEMPLATE for i, row in enumerate(rows) if "chat_template" in (row.template_kwargs or ())}
-
-
-def _labels(row: Conversation, completion_only: bool) -> Sequence[int]:
-    """``labels`` as they are; else the ids where every mask that counts is set (L3034-3053)."""
-    if row.labels is not None:
-        return row.labels
-    counting = [mask for name, mask in (row.masks or {}).items() if name == "assistant_masks" or completion_only]
-    if not counting:
-        return row.input_ids or ()
-    return [token if all(bits) else -100 for token, *bits in zip(row.input_ids or (), *counting, strict=True)]
-
-
-def _behind(ids: Ids, prompts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which tokens stand behind as many as the prompts have."""
-    counts = np.diff(ids.starts)
-    return np.asarray(np.arange(len(ids.flat)) - np.repeat(ids.starts[:-1] + prompts, counts) >= 0)
-
-
-def _batch(ids: Ids, segments: Segments, texts: list[str] | None = None, places: Places | None = None) -> LabelBatch:
-    every = np.ones(len(ids.flat), np.bool_)
-    return LabelBatch(ids, every, every, segments, texts=texts, placed=None if places is None else places.of)
-
-
-def _without_rows(rows: int, failure: RenderFailure | None = None) -> LabelBatch:
-    """Rows without any token, for one reason."""
-    nothing = np.zeros(rows + 1, np.int64)
-    segments = Segments(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int8), nothing)
-    batch = _batch(Ids(np.empty(0, np.int32), nothing), segments)
-    if failure is not None:
-        batch.failures = dict.fromkeys(range(rows), failure)
-    return batch
-
-
-def _string_segments(pieces: Sequence[list[str]], texts: list[str], ids: Ids, places: Places) -> Segments:
-    """Segments of rows that are strings in a row: an empty one (for BOS), each piece, and what was appended."""
-    rows, width = len(texts), len(pieces) + 2
-    lengths = np.zeros((rows, width), np.int64)
-    for k, piece in enumerate(pieces):
-        lengths[:, k + 1] = np.fromiter(map(len, piece), np.int64, rows)
-    lengths[:, -1] = np.fromiter(map(len, texts), np.int64, rows) - lengths.sum(axis=1)
-    message = np.tile(np.array([SCAFFOLD, *range(len(pieces)), SCAFFOLD], np.int32), rows)
-    part = np.tile(np.array([PART_NONE, *[PART_CONTENT] * len(pieces), PART_NONE], np.int8), rows)
-    return segments_of(places, ids, lengths.ravel(), message, part, np.arange(rows + 1) * width)
 
 
 TRAINERS = (Unsloth(), OlderUnsloth())

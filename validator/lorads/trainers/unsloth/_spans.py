@@ -6,18 +6,21 @@ which anything can happen; what a round decides about a row is what the walk wou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from lorads.tokenizers.ids import Ids
+from lorads.trainers._whole import inside, matches
 
 Positions = npt.NDArray[np.int64]
 
 # What ends an answer. Where several stand at one token, the walk looks for them in this order.
 _EOS, _CUT, _LAST, _QUESTION = 0, 1, 2, 3
+_BITS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +45,21 @@ class Search:
     older: bool = False
 
 
-def matches(ids: Ids, wanted: Sequence[int]) -> Positions:
-    """Where the ids stand whole within one row."""
-    flat, size = ids.flat, len(wanted)
-    found = np.flatnonzero(flat == wanted[0])
-    for step, number in enumerate(wanted[1:], 1):
-        found = found[found < len(flat) - step]
-        found = found[flat[found + step] == number]
-    if size > 1 and len(found):
-        found = found[found + size <= ids.starts[np.searchsorted(ids.starts, found, side="right")]]
-    return found
-
-
 def answers(ids: Ids, search: Search, last_only: bool) -> npt.NDArray[np.bool_]:
     """Which tokens belong to answers; with ``last_only``, to the last answer of each row. Shape (tokens,)."""
     flat, starts = ids.flat, ids.starts
-    edges = np.zeros(len(flat) + 1, np.int32)
-    begins = matches(ids, search.answer.core)
-    row = np.unique(np.searchsorted(starts, begins, side="right") - 1)
-    if not len(row):
+    where = cache(lambda number: np.flatnonzero(flat == number))
+    begins = matches(ids, search.answer.core, where(search.answer.core[0]))
+    if not len(begins):
         return np.zeros(len(flat), np.bool_)
-    stops, kinds = _stops(ids, search, begins)
-    first, end = starts[row], starts[row + 1]
-    at = first.copy()
-    kept_begin, kept_end = np.zeros(len(starts) - 1, np.int64), np.zeros(len(starts) - 1, np.int64)
-    while len(row):
-        place = np.searchsorted(begins, at)
-        begin = np.append(begins, len(flat))[place]
+    stops, kinds = _stops(ids, search, begins, where)
+    begin_or_end = np.append(begins, len(flat))
+    row, first, end = np.arange(len(starts) - 1), starts[:-1], starts[1:]
+    at = first
+    last_begin, last_close = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
+    found = [(last_begin, last_close)]
+    while True:
+        begin = begin_or_end[np.searchsorted(begins, at)]
         here = begin < end
         row, first, end, begin = row[here], first[here], end[here], begin[here]
         begin = _extend(flat, begin + len(search.answer.core), search.answer.right, end, search.older)
@@ -78,48 +69,43 @@ def answers(ids: Ids, search: Search, last_only: bool) -> npt.NDArray[np.bool_]:
         if not len(row):
             break
         place = np.searchsorted(stops, begin)
-        stop, kind = stops[place], kinds[place]
-        close, at = _close(flat, search, stop, kind, begin, first, end)
+        close, at = _close(flat, search, stops[place], kinds[place], begin, first, end)
         if last_only:
-            kept_begin[row], kept_end[row] = begin, close
+            last_begin[row], last_close[row] = begin, close
         else:
-            _add(edges, begin, close)
-    if last_only:
-        _add(edges, kept_begin, kept_end)
-    return np.asarray(np.cumsum(edges[:-1]) > 0)
+            found.append((begin, close))
+    begin, close = map(np.concatenate, zip(*found, strict=True))
+    return inside(begin, close, len(flat))
 
 
-def _add(edges: npt.NDArray[np.int32], begin: Positions, close: Positions) -> None:
-    some = close > begin
-    np.add.at(edges, begin[some], 1)
-    np.add.at(edges, close[some], -1)
-
-
-def _stops(ids: Ids, search: Search, begins: Positions) -> tuple[Positions, npt.NDArray[np.int8]]:
-    """Every place at which an answer may end, and what is there."""
-    last = ids.starts[1:][np.diff(ids.starts) > 0] - 1
-    found = [(last, _LAST), (matches(ids, search.question.core), _QUESTION)]
+def _stops(
+    ids: Ids, search: Search, begins: Positions, where: Callable[[int], Positions]
+) -> tuple[Positions, Positions]:
+    """Every place at which an answer may end, and what is there; ``where`` tells where an id stands."""
+    found = [(ids.starts[1:][np.diff(ids.starts) > 0] - 1, _LAST)]
+    question, opener = search.question.core, () if search.older else search.opener
     if not search.older:
-        found.append((begins, _CUT))
         if search.eos is not None:
-            found.append((np.flatnonzero(ids.flat == search.eos), _EOS))
+            found.append((where(search.eos), _EOS))
         if search.bos is not None:
-            found.append((np.flatnonzero(ids.flat == search.bos), _CUT))
-        if search.opener:
-            found.append((matches(ids, search.opener), _CUT))
-    places = np.concatenate([place for place, _ in found])
-    kinds = np.concatenate([np.full(len(place), kind, np.int8) for place, kind in found])
-    order = np.lexsort((kinds, places))
-    places, kinds = places[order], kinds[order]
+            found.append((where(search.bos), _CUT))
+        if opener:
+            found.append((matches(ids, opener, where(opener[0])), _CUT))
+        found.append((begins, _CUT))
+    if not opener or question[: len(opener)] != opener:  # else an opener stands there, and is looked for first
+        found.append((matches(ids, question, where(question[0])), _QUESTION))
+    both = np.concatenate([place << _BITS | kind for place, kind in found])  # sorted as one number: places, then kinds
+    both.sort(kind="stable")  # a merge: each of them is in order already
+    places = both >> _BITS
     once = np.append(True, places[1:] != places[:-1])
-    return places[once], kinds[once]
+    return places[once], both[once] & (1 << _BITS) - 1
 
 
 def _close(
     flat: npt.NDArray[np.int32],
     search: Search,
     stop: Positions,
-    kind: npt.NDArray[np.int8],
+    kind: Positions,
     begin: Positions,
     first: Positions,
     end: Positions,
